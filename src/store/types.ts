@@ -1,0 +1,176 @@
+/**
+ * The store's interfaces. The life of an image in it:
+ *
+ *   1. A fetch opens a lease. What the lease names, `image gc` leaves alone; the kernel drops it (a
+ *      flock) when the process dies.
+ *   2. Each blob streams into a BlobWriter, is hashed on its way, fsynced and renamed to its place;
+ *      each layer streams into a LayerSink of a LayerForm at the same time. Nothing unverified
+ *      reaches a final path.
+ *   3. `addImage` writes the record and its references in one transaction. From then on the record,
+ *      not the lease, keeps blobs and layers.
+ *   4. A pod keeps what it uses by its own folder (`appsinfo/<app>/image.json`), so `image rm` of an
+ *      image that a pod uses takes away the name and leaves the layers until the pod is gone.
+ *
+ * On disk, below the data folder:
+ *   cas/v1/blobs/<algorithm>/<hex>            as it came
+ *   cas/v1/layers/<form>/<algorithm>/<hex>/   by diff-id (digest of the uncompressed tar)
+ *   cas/v1/tmp/                               being written; each entry locked by its writer
+ *   cas/v1/leases/                            one locked file per lease
+ *   cas/v1/store.db                           SQLite: images, references, layers
+ */
+import type { Digest } from '../image/digest.ts';
+import type { Compression, Descriptor, ImageConfig, ImageManifest, Raw } from '../image/oci.ts';
+
+/** What said that an image may run; kept with the image and with every pod made from it. */
+export interface Verdict {
+  readonly admitted: boolean;
+  /** The rule or option that decided, e.g. `--insecure-options=image`. */
+  readonly by: string;
+}
+
+export interface ImageRecord {
+  /** Digest of the config, which is what OCI tools show as the image id. */
+  readonly id: Digest;
+  readonly manifestDigest: Digest;
+  /** Full references that lead to it, e.g. `docker://127.0.0.1:5000/busybox:latest`, newest first. */
+  readonly names: readonly string[];
+  /** Lowest first; `size` is that of the blob as it came. */
+  readonly layers: readonly { readonly diffId: Digest; readonly blob: Descriptor }[];
+  readonly verdict: Verdict;
+  /** ms since the epoch */
+  readonly importedAt: number;
+  readonly lastUsedAt: number;
+  /** bytes: blobs plus unpacked layers, as rkt counts */
+  readonly size: number;
+}
+
+export interface BlobWriter {
+  write(chunk: Uint8Array): void;
+  /** Bytes there already from an interrupted download of the same digest; 0 for a new one. */
+  readonly offset: number;
+  /** Checks size and digest, fsyncs, renames. Throws 'digest' or 'limit'; then nothing is left. */
+  commit(): void;
+  /** Keeps the partial file for a later resume, and lets go of its lock. */
+  suspend(): void;
+  /** Removes the partial file. */
+  abort(): void;
+}
+
+export interface BlobStore {
+  has(digest: Digest): boolean;
+  /** Absolute path of a blob that `has`; the caller holds a lease or an image on it. */
+  path(digest: Digest): string;
+  /** Small blobs only; checks the digest again. Throws 'store' when it does not fit. */
+  read(digest: Digest, maxBytes: number): Uint8Array;
+  /**
+   * Takes the writer's lock for this digest, waiting (`onWait` is called once when it must) for another
+   * process that writes the same. Resolves to undefined when that one has completed it.
+   */
+  open(descriptor: Descriptor, onWait?: () => void): Promise<BlobWriter | undefined>;
+  /** A small blob in one go. */
+  put(bytes: Uint8Array, digest: Digest): void;
+}
+
+/**
+ * One layer on its way into the store. The bytes are those of the blob; the form decompresses, hashes
+ * the tar and unpacks in a confined child process.
+ */
+export interface LayerSink {
+  /** Resolves when the child can take more. Rejects with the child's failure. */
+  write(chunk: Uint8Array): Promise<void>;
+  /** End of the blob. Resolves to what was unpacked, in a temporary place. */
+  finish(): Promise<{ readonly diffId: Digest; readonly bytes: number; readonly entries: number }>;
+  /** Ends the child and removes what it wrote. */
+  abort(): Promise<void>;
+}
+
+/** One way of keeping a layer so that a pod can mount it. Every form passes test/store/layer-contract. */
+export interface LayerForm {
+  readonly name: 'directory' | 'erofs';
+  /** Why this form can't be used on this machine; undefined when it can. */
+  unavailable(): string | undefined;
+  /**
+   * Starts an unpack into `folder` (exists, empty, on the store's file system). The caller renames
+   * `folder` into place after `finish` gave the expected diff-id.
+   */
+  begin(folder: string, compression: Compression): LayerSink;
+  /** What the launcher mounts for a layer at `folder`: for `directory`, the tree itself. */
+  tree(folder: string): string;
+}
+
+export interface LayerStore {
+  has(diffId: Digest): boolean;
+  /** Absolute path of the tree to use as an overlay lower layer. */
+  tree(diffId: Digest): string;
+  /**
+   * Takes the writer's lock for this layer; undefined when it is there (or another process has just
+   * completed it). `commit` checks the diff-id, makes it durable and renames it into place.
+   */
+  open(
+    diffId: Digest,
+    compression: Compression,
+    onWait?: () => void,
+  ): Promise<
+    | {
+        write(chunk: Uint8Array): Promise<void>;
+        commit(): Promise<void>;
+        abort(): Promise<void>;
+      }
+    | undefined
+  >;
+}
+
+export interface Lease {
+  /** From now on gc leaves these alone. */
+  add(...digests: readonly Digest[]): void;
+  release(): void;
+}
+
+/** What a pod's folder says it uses, so that gc keeps it. */
+export interface PodImageUse {
+  readonly id: Digest;
+  readonly manifestDigest: Digest;
+  readonly name: string;
+  readonly layers: readonly Digest[];
+  readonly verdict: Verdict;
+}
+
+export interface GcResult {
+  readonly images: readonly Digest[];
+  readonly layers: readonly Digest[];
+  readonly blobs: readonly Digest[];
+  readonly bytes: number;
+}
+
+export interface Store {
+  /** The data folder (`--dir`). */
+  readonly dir: string;
+  readonly blobs: BlobStore;
+  readonly layers: LayerStore;
+
+  lease(): Lease;
+
+  /** One transaction; the name, if any, now leads to this image. Idempotent. */
+  addImage(image: {
+    readonly name?: string;
+    readonly manifest: Raw<ImageManifest>;
+    readonly config: Raw<ImageConfig>;
+    readonly verdict: Verdict;
+  }): ImageRecord;
+  images(): readonly ImageRecord[];
+  /** Exact full name as `ImageRecord.names` has it. */
+  byName(name: string): ImageRecord | undefined;
+  /** `sha256:`, `sha256-` or bare hex, at least 2 hex digits. Throws 'ambiguous'. */
+  byIdPrefix(prefix: string): ImageRecord | undefined;
+  manifest(image: ImageRecord): Raw<ImageManifest>;
+  config(image: ImageRecord): Raw<ImageConfig>;
+  /** Marks as used now. Costs no fsync: it is on the way of every run. */
+  touch(image: ImageRecord): void;
+  removeImage(id: Digest): void;
+  /**
+   * Removes images unused for `graceMs`, then layers and blobs that no image, pod or live lease
+   * names, and what dead writers left in tmp. `inUse` lists what pods use.
+   */
+  gc(options: { readonly graceMs: number; readonly inUse: () => Iterable<PodImageUse> }): GcResult;
+  close(): void;
+}

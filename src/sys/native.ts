@@ -1,0 +1,74 @@
+/**
+ * The native addon's typed face: the system calls that Node lacks. Every function is synchronous,
+ * retries on EINTR, and throws an Error with `code` (errno name), `errno`, `syscall`, and `path` where
+ * there is one, like Node's own. Paths may be given as bytes: names in archives need not be UTF-8.
+ */
+import { createRequire } from 'node:module';
+import { artifact } from './artifacts.ts';
+
+export type PathLike = string | Uint8Array;
+
+export interface Native {
+  // --- locks (flock(2)); false when another open file holds it and `wait` is false
+  flock(fd: number, mode: 'shared' | 'exclusive' | 'unlock', wait: boolean): boolean;
+
+  // --- exec
+  /**
+   * Replaces this process. Before that it undoes what Node did to the process: signal dispositions and
+   * mask, RLIMIT_NOFILE, O_NONBLOCK on fds 0-2, the terminal's mode (the starter recorded them in
+   * TSPOD_START, which is removed from the environment), and closes every fd above 2 but `keep`.
+   * Returns only by throwing.
+   */
+  exec(path: string, argv: readonly string[], env: readonly string[], keep: readonly number[]): never;
+
+  // --- files; all of the l* and *at kind never follow a final symbolic link
+  fsync(path: PathLike): void; // opens O_RDONLY|O_DIRECTORY or file, fsync, close
+  syncfs(fd: number): void;
+  mkdir(path: PathLike, mode: number): void;
+  mknod(path: PathLike, mode: number, major: number, minor: number): void;
+  lchown(path: PathLike, uid: number, gid: number): void;
+  lsetxattr(path: PathLike, name: PathLike, value: Uint8Array): void;
+  lgetxattr(path: PathLike, name: PathLike): Uint8Array;
+  llistxattr(path: PathLike): Uint8Array[];
+  /** seconds and nanoseconds, both integers */
+  lutimes(path: PathLike, atimeSec: number, atimeNsec: number, mtimeSec: number, mtimeNsec: number): void;
+  /** fallocate(PUNCH_HOLE|KEEP_SIZE) is not needed: sparse files are made by ftruncate and pwrite. */
+  /** open(2) with exact flags and mode; returns an fd with O_CLOEXEC. */
+  open(path: PathLike, flags: number, mode: number): number;
+  /** openat2(2) with RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS below `rootFd`; O_CLOEXEC. */
+  openInRoot(rootFd: number, path: PathLike, flags: number, mode: number): number;
+  /**
+   * One regular file in one call: open(O_CREAT|O_EXCL|O_NOFOLLOW), write, fchown, fsetxattr*, fchmod,
+   * futimens, close. The unpacker's hot path.
+   */
+  writeFile(
+    path: PathLike,
+    data: Uint8Array,
+    mode: number,
+    uid: number,
+    gid: number,
+    mtimeSec: number,
+    mtimeNsec: number,
+  ): void;
+
+  // --- confinement of the unpacker's child
+  chroot(path: string): void;
+  /** no_new_privs, bounding and all other sets reduced to `capabilities` (bit mask), for all threads made later. */
+  confine(capabilities: bigint): void;
+  /** prctl(PR_SET_PDEATHSIG, SIGKILL); throws ESRCH when the parent is already gone. */
+  dieWithParent(parentPid: number): void;
+
+  // --- processes
+  pidfdOpen(pid: number): number;
+  pidfdSend(pidfd: number, signal: number): void;
+  statfsType(path: string): number;
+  umask(mask: number): number;
+}
+
+let loaded: Native | undefined;
+
+/** The addon, loaded at first use. */
+export function native(): Native {
+  loaded ??= createRequire(import.meta.url)(artifact('native.node')) as Native;
+  return loaded;
+}
