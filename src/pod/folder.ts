@@ -1,0 +1,263 @@
+/**
+ * What lies in a pod's folder, written when it is prepared and read back by run-prepared, enter and
+ * the rest. The layout is rkt's where rkt has the thing (rkt-1.30, Documentation/devel/pod-lifecycle):
+ *
+ *   pod                               the appc pod manifest
+ *   appsinfo/<app>/image.json         what the app uses of the store; `image gc` keeps it
+ *   appsinfo/<app>/app-plan           stage2's plan
+ *   launch-plan                       the launcher's plan
+ *   runtime-config                    what the manifest has no word for, with a format version
+ *   overlay/<app>/{upper,work}        the app's private layer
+ *   sharedVolumes/<volume>            volumes of kind `empty`
+ *   stage1/rootfs/opt/stage2/<app>/rootfs   the app's root, a mount point on the host's side
+ *   stage1/rootfs/rkt/status/<app>    exit status, when somebody outlives the app
+ *   flavor                            symbolic link whose target is the flavor's name
+ *
+ * Nothing here is reachable from inside the app, so the files are trusted as far as their form goes:
+ * a form that does not fit is an error, not a guess.
+ */
+import { mkdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { errnoOf, systemError, TspodError } from '../errors.ts';
+import { isDigest } from '../image/digest.ts';
+import type { PodImageUse } from '../store/types.ts';
+import { encodePlan, type LaunchPlan } from './launch-plan.ts';
+import { parsePodManifest } from './manifest.ts';
+import type { Pod, PodApp, RootFs, RuntimeOptions } from './pod.ts';
+
+const CONFIG_VERSION = 1;
+
+export function appRoot(app: string): string {
+  return `stage1/rootfs/opt/stage2/${app}/rootfs`;
+}
+
+export const STATUS_FOLDER = 'stage1/rootfs/rkt/status';
+
+/** Everything of a pod but the plans and the copied root filesystems. `dir` exists and is locked. */
+export function writePod(dir: string, pod: Pod, flavor: string): void {
+  try {
+    mkdirSync(join(dir, STATUS_FOLDER), { recursive: true, mode: 0o755 });
+    for (const app of pod.apps) {
+      mkdirSync(join(dir, app.root), { recursive: true, mode: 0o755 });
+      mkdirSync(join(dir, 'appsinfo', app.name), { recursive: true, mode: 0o750 });
+      if (app.rootfs.kind === 'overlay') {
+        // The root's own mode and owner come from the upper folder once overlayfs is mounted.
+        mkdirSync(join(dir, app.rootfs.upper), { recursive: true, mode: 0o755 });
+        mkdirSync(join(dir, app.rootfs.work), { recursive: true, mode: 0o755 });
+      }
+      writeImageUse(dir, app.name, app.image);
+    }
+    writeFileSync(join(dir, 'pod'), JSON.stringify(pod.manifest), { mode: 0o640 });
+    writeRuntimeConfig(dir, pod);
+    symlinkSync(flavor, join(dir, 'flavor'));
+  } catch (error) {
+    throw systemError(`pod ${pod.uuid}: can't write its folder`, error);
+  }
+}
+
+export function writeImageUse(dir: string, app: string, use: PodImageUse): void {
+  mkdirSync(join(dir, 'appsinfo', app), { recursive: true, mode: 0o750 });
+  writeFileSync(join(dir, 'appsinfo', app, 'image.json'), JSON.stringify(use), { mode: 0o640 });
+}
+
+export function writeRuntimeConfig(dir: string, pod: Pod): void {
+  const config = {
+    version: CONFIG_VERSION,
+    options: pod.options,
+    rootfs: Object.fromEntries(pod.apps.map(app => [app.name, app.rootfs])),
+  };
+  writeFileSync(join(dir, 'runtime-config'), JSON.stringify(config), { mode: 0o640 });
+}
+
+export function writePlan(dir: string, plan: LaunchPlan): void {
+  for (const [app, steps] of plan.apps) {
+    writeFileSync(join(dir, 'appsinfo', app, 'app-plan'), encodePlan(steps), { mode: 0o640 });
+  }
+  writeFileSync(join(dir, 'launch-plan'), encodePlan(plan.steps), { mode: 0o640 });
+}
+
+/** The flavor's name, from the link that the pod was prepared with. */
+export function readFlavorName(dir: string): string {
+  try {
+    return readlinkSync(join(dir, 'flavor'));
+  } catch (error) {
+    throw systemError(`pod folder ${dir}: can't read its flavor`, error);
+  }
+}
+
+/**
+ * A pod as it was prepared.
+ * @throws TspodError 'pod' when a file is missing or does not have the form that this version writes.
+ */
+export function readPod(dir: string, uuid: string): Pod {
+  const manifest = parsePodManifest(read(dir, 'pod', uuid));
+  const config = parseRuntimeConfig(read(dir, 'runtime-config', uuid), uuid);
+  const apps = manifest.apps.map((runtimeApp): PodApp => {
+    const rootfs = config.rootfs.get(runtimeApp.name);
+    if (rootfs === undefined || runtimeApp.app === undefined) {
+      throw new TspodError(
+        'pod',
+        `pod ${uuid}: its runtime-config and manifest disagree about app "${runtimeApp.name}"`,
+      );
+    }
+    return {
+      name: runtimeApp.name,
+      image: readImageUse(dir, runtimeApp.name, uuid),
+      app: runtimeApp.app,
+      root: appRoot(runtimeApp.name),
+      rootfs,
+      readOnlyRootFs: runtimeApp.readOnlyRootFS ?? false,
+      mounts: (runtimeApp.mounts ?? []).map(mount => {
+        const volume = manifest.volumes.find(candidate => candidate.name === mount.volume);
+        if (volume === undefined) {
+          throw new TspodError(
+            'pod',
+            `pod ${uuid}: dangling mount point "${mount.path}": volume "${mount.volume}" not found`,
+          );
+        }
+        return { volume, path: mount.path };
+      }),
+    };
+  });
+  return { uuid, manifest, apps, options: config.options };
+}
+
+/** @throws TspodError 'pod' when the file is missing or malformed. */
+export function readImageUse(dir: string, app: string, uuid: string): PodImageUse {
+  return parseImageUse(read(dir, `appsinfo/${app}/image.json`, uuid), uuid);
+}
+
+export function parseImageUse(bytes: Uint8Array, uuid: string): PodImageUse {
+  const value = parseJson(bytes);
+  if (
+    isRecord(value) &&
+    isDigest(value.id) &&
+    isDigest(value.manifestDigest) &&
+    typeof value.name === 'string' &&
+    Array.isArray(value.layers) &&
+    value.layers.every(isDigest) &&
+    isRecord(value.verdict) &&
+    typeof value.verdict.admitted === 'boolean' &&
+    typeof value.verdict.by === 'string'
+  ) {
+    return {
+      id: value.id,
+      manifestDigest: value.manifestDigest,
+      name: value.name,
+      layers: value.layers,
+      verdict: { admitted: value.verdict.admitted, by: value.verdict.by },
+    };
+  }
+  throw new TspodError('pod', `pod ${uuid}: its image.json is damaged`);
+}
+
+function read(dir: string, name: string, uuid: string): Uint8Array {
+  try {
+    return readFileSync(join(dir, name));
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') {
+      throw new TspodError('pod', `pod ${uuid}: its folder has no ${name}`, {
+        hint: 'it was never prepared whole; remove it with rm',
+      });
+    }
+    throw systemError(`pod ${uuid}: can't read ${name}`, error);
+  }
+}
+
+function parseRuntimeConfig(
+  bytes: Uint8Array,
+  uuid: string,
+): { readonly options: RuntimeOptions; readonly rootfs: ReadonlyMap<string, RootFs> } {
+  const value = parseJson(bytes);
+  if (!isRecord(value) || value.version !== CONFIG_VERSION) {
+    throw new TspodError('pod', `pod ${uuid}: its runtime-config is of another version of tspod`, {
+      hint: 'prepare the pod again with this version',
+    });
+  }
+  const rootfs = new Map<string, RootFs>();
+  const damaged = () => new TspodError('pod', `pod ${uuid}: its runtime-config is damaged`);
+  if (!isRecord(value.rootfs)) throw damaged();
+  for (const [app, entry] of Object.entries(value.rootfs)) {
+    if (!isRootFs(entry)) throw damaged();
+    rootfs.set(app, entry);
+  }
+  if (!isRuntimeOptions(value.options)) throw damaged();
+  return { options: value.options, rootfs };
+}
+
+function isRootFs(value: unknown): value is RootFs {
+  if (!isRecord(value)) return false;
+  if (value.kind === 'copy') return true;
+  return (
+    value.kind === 'overlay' &&
+    isStrings(value.layers) &&
+    typeof value.upper === 'string' &&
+    typeof value.work === 'string'
+  );
+}
+
+function isRuntimeOptions(value: unknown): value is RuntimeOptions {
+  return (
+    isRecord(value) &&
+    isDns(value.dns) &&
+    isHosts(value.hosts) &&
+    optionalString(value.hostname) &&
+    optionalString(value.net) &&
+    (value.ipc === undefined ||
+      value.ipc === 'auto' ||
+      value.ipc === 'private' ||
+      value.ipc === 'parent') &&
+    typeof value.interactive === 'boolean' &&
+    typeof value.privateUsers === 'boolean' &&
+    typeof value.mdsRegister === 'boolean' &&
+    typeof value.program === 'string' &&
+    typeof value.debug === 'boolean' &&
+    (value.finish === undefined || isStrings(value.finish)) &&
+    isRecord(value.insecure) &&
+    typeof value.insecure.capabilities === 'boolean' &&
+    typeof value.insecure.paths === 'boolean' &&
+    typeof value.insecure.seccomp === 'boolean'
+  );
+}
+
+function isDns(value: unknown): boolean {
+  if (!isRecord(value)) return false;
+  if (value.mode === 'default' || value.mode === 'host' || value.mode === 'none') return true;
+  return (
+    value.mode === 'servers' &&
+    isStrings(value.servers) &&
+    isStrings(value.search) &&
+    isStrings(value.options) &&
+    typeof value.domain === 'string'
+  );
+}
+
+function isHosts(value: unknown): boolean {
+  if (!isRecord(value)) return false;
+  if (value.mode === 'default' || value.mode === 'host') return true;
+  return (
+    value.mode === 'entries' &&
+    Array.isArray(value.entries) &&
+    value.entries.every(entry => isStrings(entry) && entry.length === 2)
+  );
+}
+
+function optionalString(value: unknown): boolean {
+  return value === undefined || typeof value === 'string';
+}
+
+function isStrings(value: unknown): value is string[] {
+  return Array.isArray(value) && value.every(item => typeof item === 'string');
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function parseJson(bytes: Uint8Array): unknown {
+  try {
+    return JSON.parse(Buffer.from(bytes).toString());
+  } catch {
+    return undefined;
+  }
+}
