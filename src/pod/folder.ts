@@ -187,10 +187,10 @@ function parseRuntimeConfig(
 
 function isRootFs(value: unknown): value is RootFs {
   if (!isRecord(value)) return false;
+  if (!isStrings(value.layers)) return false;
   if (value.kind === 'copy') return true;
   return (
     value.kind === 'overlay' &&
-    isStrings(value.layers) &&
     typeof value.upper === 'string' &&
     typeof value.work === 'string'
   );

@@ -9,14 +9,14 @@ import type { PodImageUse } from '../store/types.ts';
 export type RootFs =
   | {
       readonly kind: 'overlay';
-      /** Absolute paths of the layers' trees, lowest first. */
+      /** Paths of the layers' trees, lowest first, relative to the pod's folder: the data folder can move. */
       readonly layers: readonly string[];
       /** Relative to the pod's folder. */
       readonly upper: string;
       readonly work: string;
     }
-  /** A copy of its own, already at `PodApp.root`. */
-  | { readonly kind: 'copy' };
+  /** A copy of the layers, flattened into `PodApp.root` when the pod is prepared. */
+  | { readonly kind: 'copy'; readonly layers: readonly string[] };
 
 export interface PodApp {
   readonly name: string;
