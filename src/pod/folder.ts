@@ -66,14 +66,21 @@ export function writeRuntimeConfig(dir: string, pod: Pod): void {
     options: pod.options,
     rootfs: Object.fromEntries(pod.apps.map(app => [app.name, app.rootfs])),
   };
-  writeFileSync(join(dir, 'runtime-config'), JSON.stringify(config), { mode: 0o640 });
+  replaceFile(join(dir, 'runtime-config'), JSON.stringify(config));
 }
 
 export function writePlan(dir: string, plan: LaunchPlan): void {
   for (const [app, steps] of plan.apps) {
-    writeFileSync(join(dir, 'appsinfo', app, 'app-plan'), encodePlan(steps), { mode: 0o640 });
+    replaceFile(join(dir, 'appsinfo', app, 'app-plan'), encodePlan(steps));
   }
-  writeFileSync(join(dir, 'launch-plan'), encodePlan(plan.steps), { mode: 0o640 });
+  replaceFile(join(dir, 'launch-plan'), encodePlan(plan.steps));
+}
+
+/** Whole or not at all: run-prepared writes these again in a pod that stays prepared when it is killed. */
+function replaceFile(path: string, content: string | Uint8Array): void {
+  const aside = `${path}.new`;
+  writeFileSync(aside, content, { mode: 0o640 });
+  renameSync(aside, path);
 }
 
 /** The flavor's name, from the link that the pod was prepared with. */
