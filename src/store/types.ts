@@ -16,7 +16,9 @@
  *   cas/v1/layers/<form>/<algorithm>/<hex>/   by diff-id (digest of the uncompressed tar)
  *   cas/v1/tmp/                               being written; each entry locked by its writer
  *   cas/v1/leases/                            one locked file per lease
+ *   cas/v1/images/                            one record per image: last use, and what rebuilds store.db
  *   cas/v1/store.db                           SQLite: images, references, layers
+ *   cas/v1/lock                               the store lock, see docs/store.md
  */
 import type { Digest } from '../image/digest.ts';
 import type { Compression, Descriptor, ImageConfig, ImageManifest, Raw } from '../image/oci.ts';
@@ -140,6 +142,8 @@ export interface GcResult {
   readonly layers: readonly Digest[];
   readonly blobs: readonly Digest[];
   readonly bytes: number;
+  /** What was taken out of the store but could not be deleted, one sentence each; the next gc tries again. */
+  readonly failures: readonly string[];
 }
 
 export interface Store {
@@ -167,6 +171,11 @@ export interface Store {
   /** Marks as used now. Costs no fsync: it is on the way of every run. */
   touch(image: ImageRecord): void;
   removeImage(id: Digest): void;
+  /**
+   * Makes every layer committed since the boot survive a power failure: one syncfs, where there is such
+   * a layer. gc does it; so does whoever prepares a pod that is to be started after a reboot.
+   */
+  settle(): void;
   /**
    * Removes images unused for `graceMs`, then layers and blobs that no image, pod or live lease
    * names, and what dead writers left in tmp. `inUse` lists what pods use.

@@ -1,0 +1,193 @@
+/**
+ * Garbage collection of the store. Three moments, in this order, make it safe beside everything else and
+ * safe to kill:
+ *
+ *   1. Under the exclusive store lock: read the live leases, then what pods use, then the images. (A pod
+ *      that is being prepared writes down what it uses before it drops its lease; read in this order,
+ *      one of the two is seen.)
+ *   2. Still under it: the records of unused images go in one transaction; then everything that nothing
+ *      names is renamed into tmp. Records first, so that no record ever leads to something moved away.
+ *   3. Without any lock: what was moved is deleted. What a killed gc left in tmp, the next one finds.
+ */
+import { closeSync, constants, type Dirent, lstatSync, openSync, readdirSync } from 'node:fs';
+import { errnoOf, systemError } from '../errors.ts';
+import { type Digest, isDigest } from '../image/digest.ts';
+import { faultPoint } from '../sys/fault.ts';
+import { PARTIAL_PREFIX } from './blobs.ts';
+import type { Database } from './database.ts';
+import { imageDigests } from './digests.ts';
+import { recordedIds, removeImageRecord } from './image-record.ts';
+import { isTrusted, LAYER_TMP_PREFIX, layerPlaces, readInfo, settleLayers } from './layers.ts';
+import type { Layout } from './layout.ts';
+import { leasedDigests } from './leases.ts';
+import { lockEntry, withStoreLock } from './locks.ts';
+import { removeTree } from './remove-tree.ts';
+import { moveToTrash } from './trash.ts';
+import type { GcResult, ImageRecord, PodImageUse } from './types.ts';
+
+export interface GcOptions {
+  readonly graceMs: number;
+  readonly inUse: () => Iterable<PodImageUse>;
+  /** ms since the epoch */
+  readonly now: number;
+}
+
+export function collectGarbage(layout: Layout, database: Database, options: GcOptions): GcResult {
+  settleLayers(layout);
+  faultPoint('store-gc-begin');
+  const collection = new Collection(layout);
+  withStoreLock(layout, 'exclusive', () => {
+    const leased = leasedDigests(layout);
+    const used = podDigests(options.inUse());
+    const { removed, kept } = sortImages(database.all(), leased, used, options);
+    faultPoint('store-gc-decided');
+    database.remove(removed);
+    faultPoint('store-gc-records');
+    collection.images.push(...removed);
+    const marked = new Set([...leased, ...used, ...kept.flatMap(imageDigests)]);
+    removeOrphanRecords(layout, kept);
+    collection.moveBlobs(marked);
+    collection.moveLayers(marked);
+    collection.moveDeadWriters(options.now - options.graceMs);
+    faultPoint('store-gc-moved');
+  });
+  collection.deleteMoved();
+  faultPoint('store-gc-deleted');
+  return collection;
+}
+
+/** Images that nothing uses go; the others keep what they name. */
+function sortImages(
+  images: readonly ImageRecord[],
+  leased: ReadonlySet<Digest>,
+  used: ReadonlySet<Digest>,
+  { graceMs, now }: GcOptions,
+): { removed: Digest[]; kept: ImageRecord[] } {
+  const removed: Digest[] = [];
+  const kept: ImageRecord[] = [];
+  for (const image of images) {
+    const needed = [image.id, image.manifestDigest].some(
+      digest => leased.has(digest) || used.has(digest),
+    );
+    const unusedMs = now - Math.max(image.lastUsedAt, image.importedAt);
+    if (needed || unusedMs < graceMs) kept.push(image);
+    else removed.push(image.id);
+  }
+  return { removed, kept };
+}
+
+function podDigests(uses: Iterable<PodImageUse>): Set<Digest> {
+  const digests = new Set<Digest>();
+  for (const use of uses) {
+    for (const digest of [use.id, use.manifestDigest, ...use.layers]) digests.add(digest);
+  }
+  return digests;
+}
+
+/** A record whose image the database does not have: left by a crash, or just taken out. */
+function removeOrphanRecords(layout: Layout, kept: readonly ImageRecord[]): void {
+  const ids = new Set(kept.map(image => image.id));
+  for (const id of recordedIds(layout)) if (!ids.has(id)) removeImageRecord(layout, id);
+}
+
+class Collection implements GcResult {
+  readonly images: Digest[] = [];
+  readonly layers: Digest[] = [];
+  readonly blobs: Digest[] = [];
+  readonly failures: string[] = [];
+  bytes = 0;
+  readonly #layout: Layout;
+  readonly #moved: string[] = [];
+
+  constructor(layout: Layout) {
+    this.#layout = layout;
+  }
+
+  moveBlobs(marked: ReadonlySet<Digest>): void {
+    for (const algorithm of ['sha256', 'sha512']) {
+      const folder = `${this.#layout.blobsRoot}/${algorithm}`;
+      for (const { name } of entries(folder)) {
+        const digest = `${algorithm}:${name}`;
+        if (!isDigest(digest) || marked.has(digest)) continue;
+        const size = lstatSync(`${folder}/${name}`, { throwIfNoEntry: false })?.size ?? 0;
+        if (!this.#move(`${folder}/${name}`)) continue;
+        this.blobs.push(digest);
+        this.bytes += size;
+        faultPoint('store-gc-blob-moved');
+      }
+    }
+  }
+
+  moveLayers(marked: ReadonlySet<Digest>): void {
+    for (const { diffId, path } of layerPlaces(this.#layout)) {
+      // One that an earlier boot did not get to the disk is of no use to anybody.
+      if (marked.has(diffId) && isTrusted(path)) continue;
+      const bytes = readInfo(path)?.bytes ?? 0;
+      if (!this.#move(path)) continue;
+      this.layers.push(diffId);
+      this.bytes += bytes;
+      faultPoint('store-gc-layer-moved');
+    }
+  }
+
+  /**
+   * Everything in tmp that no process holds. A partial blob is kept for a resume while it is younger than
+   * the grace period.
+   */
+  moveDeadWriters(partialsBefore: number): void {
+    for (const entry of entries(this.#layout.tmp)) {
+      const path = `${this.#layout.tmp}/${entry.name}`;
+      if (entry.name.startsWith(LAYER_TMP_PREFIX)) {
+        this.#moveUnlocked(path, constants.O_RDONLY | constants.O_DIRECTORY);
+      } else if (entry.name.startsWith(PARTIAL_PREFIX)) {
+        const stat = lstatSync(path, { throwIfNoEntry: false });
+        if (stat === undefined || (stat.mtimeMs > partialsBefore && stat.size > 0)) continue;
+        this.#moveUnlocked(path, constants.O_RDWR);
+      } else {
+        // Already trash, a damaged blob, or a record whose writer held the store lock, which we hold now.
+        this.#moved.push(path);
+      }
+    }
+  }
+
+  deleteMoved(): void {
+    for (const path of this.#moved) this.failures.push(...removeTree(path));
+  }
+
+  #moveUnlocked(path: string, flags: number): void {
+    let fd: number | undefined;
+    try {
+      fd = lockEntry(path, () => openSync(path, flags | constants.O_NOFOLLOW));
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') return;
+      throw systemError(`gc: can't open ${path}`, error);
+    }
+    if (fd === undefined) return;
+    try {
+      this.#move(path);
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  #move(path: string): boolean {
+    try {
+      const trash = moveToTrash(this.#layout, path);
+      if (trash === undefined) return false;
+      this.#moved.push(trash);
+      return true;
+    } catch (error) {
+      this.failures.push(systemError(`can't remove ${path}`, error).message);
+      return false;
+    }
+  }
+}
+
+function entries(folder: string): Dirent[] {
+  try {
+    return readdirSync(folder, { withFileTypes: true });
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return [];
+    throw systemError(`gc: can't read ${folder}`, error);
+  }
+}
