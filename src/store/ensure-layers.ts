@@ -1,0 +1,70 @@
+/**
+ * Unpacks again what is missing of an image's layers, from its blobs: a layer that had not reached the
+ * disk when the power failed, or one in a form that this machine can no longer use. Whoever is about to
+ * use an image's layers calls this first; where nothing is missing it costs one stat per layer.
+ */
+import { createReadStream } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { systemError, TspodError } from '../errors.ts';
+import type { Compression } from '../image/oci.ts';
+import { verifyBlob } from './blobs.ts';
+import { Layout } from './layout.ts';
+import type { ImageRecord, Store } from './types.ts';
+
+/**
+ * The caller holds a lease on the image.
+ * @throws TspodError 'store' when a blob is missing or damaged; the way out is a new fetch.
+ */
+export async function ensureLayers(
+  store: Store,
+  image: ImageRecord,
+  onWait?: () => void,
+): Promise<void> {
+  const missing = image.layers.filter(layer => !store.layers.has(layer.diffId));
+  for (const layer of missing) await restore(store, layer, onWait);
+}
+
+async function restore(
+  store: Store,
+  { diffId, blob }: ImageRecord['layers'][number],
+  onWait: (() => void) | undefined,
+): Promise<void> {
+  if (!store.blobs.has(blob.digest)) {
+    throw new TspodError('store', `layer ${diffId}: neither it nor its blob is in the store`, {
+      hint: 'fetch the image again',
+    });
+  }
+  const path = store.blobs.path(blob.digest);
+  const writer = await store.layers.open(diffId, await compressionOf(path), onWait);
+  if (writer === undefined) return;
+  try {
+    for await (const chunk of createReadStream(path, { highWaterMark: 1024 * 1024 })) {
+      await writer.write(chunk);
+    }
+    await writer.commit();
+  } catch (error) {
+    await writer.abort();
+    // A damaged blob explains any failure to unpack it, and says what to do.
+    verifyBlob(new Layout(store.dir), blob.digest);
+    throw systemError(`layer ${diffId}: can't unpack it again`, error);
+  }
+}
+
+const MAGIC: readonly (readonly [Compression, string])[] = [
+  ['gzip', '1f8b'],
+  ['zstd', '28b52ffd'],
+  ['bzip2', '425a68'],
+  ['xz', 'fd377a585a00'],
+];
+
+/** By the first bytes: media types of layers in the wild do not always say what is inside. */
+async function compressionOf(path: string): Promise<Compression> {
+  const file = await open(path);
+  try {
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(6), 0, 6, 0);
+    const start = buffer.subarray(0, bytesRead).toString('hex');
+    return MAGIC.find(([, magic]) => start.startsWith(magic))?.[0] ?? 'none';
+  } finally {
+    await file.close();
+  }
+}
