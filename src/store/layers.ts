@@ -65,6 +65,7 @@ export function openLayerStore(layout: Layout, forms: readonly LayerForm[]): Lay
   const find = (diffId: Digest) => forms.find(form => isTrusted(layout.layer(form.name, diffId)));
   return {
     has: diffId => find(diffId) !== undefined,
+    form: diffId => find(diffId)?.name,
     tree(diffId) {
       const form = find(diffId);
       if (form === undefined) {

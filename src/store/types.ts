@@ -102,6 +102,8 @@ export interface LayerForm {
 
 export interface LayerStore {
   has(diffId: Digest): boolean;
+  /** The form that it is kept in; undefined when it is not there. */
+  form(diffId: Digest): LayerForm['name'] | undefined;
   /** Absolute path of the tree to use as an overlay lower layer. */
   tree(diffId: Digest): string;
   /**

@@ -1,0 +1,45 @@
+/**
+ * `tspod fetch IMAGE...`: brings images into the store and prints the id of each, shortened as rkt does.
+ * The ids of images that were fetched are printed at once, so that a failure of the next one loses nothing.
+ */
+import type { Context } from '../../src/context.ts';
+import { TspodError } from '../../src/errors.ts';
+import { openStore } from '../../src/store/store.ts';
+import type { PullPolicy } from '../fetch/fetch.ts';
+import { directoryForm } from '../unpack/directory.ts';
+import { showImageId } from './image-id.ts';
+
+const SHORT_DIGITS = 32;
+
+export interface FetchArgs {
+  readonly positionals: readonly string[];
+  readonly flags: {
+    readonly full: boolean;
+    readonly pullPolicy: PullPolicy;
+  };
+}
+
+export async function run(context: Context, { positionals, flags }: FetchArgs): Promise<number> {
+  if (positionals.length === 0) {
+    throw new TspodError('usage', 'fetch: must provide at least one image', {
+      hint: 'for example docker://HOST/NAME:TAG or oci:FOLDER:TAG',
+    });
+  }
+  const { fetchImage } = await import('../fetch/fetch.ts');
+  const store = openStore(context.dir, { forms: [directoryForm] });
+  const lease = store.lease();
+  try {
+    for (const reference of positionals) {
+      const { image } = await fetchImage(context, store, reference, {
+        pullPolicy: flags.pullPolicy,
+        lease,
+      });
+      const id = showImageId(context, image.id, flags.full ? undefined : SHORT_DIGITS);
+      process.stdout.write(`${id}\n`);
+    }
+  } finally {
+    lease.release();
+    store.close();
+  }
+  return 0;
+}
