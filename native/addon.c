@@ -292,6 +292,7 @@ static void undo_node(const struct start_state *start)
         int flags = fcntl(fd, F_GETFL);
         if (flags < 0)
             continue;
+        fcntl(fd, F_SETFD, 0); /* Node marks even these CLOEXEC */
         int wanted = start->nonblocking & (1u << fd) ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
         if (wanted != flags)
             fcntl(fd, F_SETFL, wanted);
