@@ -10,7 +10,7 @@
  *   3. Without any lock: what was moved is deleted. What a killed gc left in tmp, the next one finds.
  */
 import { closeSync, constants, type Dirent, lstatSync, openSync, readdirSync } from 'node:fs';
-import { errnoOf, systemError } from '../errors.ts';
+import { errnoOf, systemError, TspodError } from '../errors.ts';
 import { type Digest, isDigest } from '../image/digest.ts';
 import { faultPoint } from '../sys/fault.ts';
 import { PARTIAL_PREFIX } from './blobs.ts';
@@ -36,24 +36,57 @@ export function collectGarbage(layout: Layout, database: Database, options: GcOp
   settleLayers(layout);
   faultPoint('store-gc-begin');
   const collection = new Collection(layout);
-  withStoreLock(layout, 'exclusive', () => {
-    const leased = leasedDigests(layout);
-    const used = podDigests(options.inUse());
-    const { removed, kept } = sortImages(database.all(), leased, used, options);
-    faultPoint('store-gc-decided');
-    database.remove(removed);
-    faultPoint('store-gc-records');
-    collection.images.push(...removed);
-    const marked = new Set([...leased, ...used, ...kept.flatMap(imageDigests)]);
-    removeOrphanRecords(layout, kept);
-    collection.moveBlobs(marked);
-    collection.moveLayers(marked);
-    collection.moveDeadWriters(options.now - options.graceMs);
-    faultPoint('store-gc-moved');
-  });
-  collection.deleteMoved();
+  const shortOfSpace = collect(layout, database, options, collection);
+  if (shortOfSpace !== undefined) {
+    // The transaction itself needs a few kilobytes: there may be room for it now.
+    if (!collection.removedSomething) throw shortOfSpace;
+    const again = collect(layout, database, options, collection);
+    if (again !== undefined) throw again;
+  }
   faultPoint('store-gc-deleted');
   return collection;
+}
+
+/**
+ * The three moments, once. On a full disk the records of unused images can't be taken out; then only their
+ * layers go, which can be unpacked again from their blobs, and the error is returned.
+ */
+function collect(
+  layout: Layout,
+  database: Database,
+  options: GcOptions,
+  collection: Collection,
+): TspodError | undefined {
+  const shortOfSpace = withStoreLock(layout, 'exclusive', () => {
+    const leased = leasedDigests(layout);
+    const used = podDigests(options.inUse());
+    const images = database.all();
+    const { removed, kept } = sortImages(images, leased, used, options);
+    faultPoint('store-gc-decided');
+    const error = removeRecords(database, removed);
+    faultPoint('store-gc-records');
+    const recorded = error === undefined ? kept : images;
+    if (error === undefined) collection.images.push(...removed);
+    removeOrphanRecords(layout, recorded);
+    collection.moveBlobs(new Set([...leased, ...used, ...recorded.flatMap(imageDigests)]));
+    collection.moveLayers(new Set([...leased, ...used, ...kept.flatMap(imageDigests)]));
+    collection.moveDeadWriters(options.now - options.graceMs);
+    faultPoint('store-gc-moved');
+    return error;
+  });
+  collection.deleteMoved();
+  return shortOfSpace;
+}
+
+/** The error, if the disk is full. */
+function removeRecords(database: Database, ids: readonly Digest[]): TspodError | undefined {
+  try {
+    database.remove(ids);
+    return undefined;
+  } catch (error) {
+    if (error instanceof TspodError && error.code === 'disk-full') return error;
+    throw error;
+  }
 }
 
 /** Images that nothing uses go; the others keep what they name. */
@@ -101,6 +134,10 @@ class Collection implements GcResult {
 
   constructor(layout: Layout) {
     this.#layout = layout;
+  }
+
+  get removedSomething(): boolean {
+    return this.blobs.length > 0 || this.layers.length > 0;
   }
 
   moveBlobs(marked: ReadonlySet<Digest>): void {
@@ -151,7 +188,7 @@ class Collection implements GcResult {
   }
 
   deleteMoved(): void {
-    for (const path of this.#moved) this.failures.push(...removeTree(path));
+    for (const path of this.#moved.splice(0)) this.failures.push(...removeTree(path));
   }
 
   #moveUnlocked(path: string, flags: number): void {

@@ -180,7 +180,11 @@ class PartialLayer {
     return {
       write: async chunk => {
         this.#held();
-        await sink.write(chunk);
+        try {
+          await sink.write(chunk);
+        } catch (error) {
+          throw systemError(`layer ${this.#diffId}: can't unpack`, error);
+        }
       },
       commit: async () => {
         this.#held();

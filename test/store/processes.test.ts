@@ -4,7 +4,6 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import { FAULT_VARIABLE } from '../../src/sys/fault.ts';
 import { IMAGES, imageNumber } from './images.ts';
 import { addTestImage, assertWhole, openTestStore, temporaryFolder } from './support.ts';
 
@@ -106,7 +105,7 @@ describe('killed', () => {
   test.each(POINTS)('at %s: the next process finds a whole store', async point => {
     using folder = temporaryFolder();
     const dir = join(folder.path, 'data');
-    const { signal, stderr } = await end(start(['scenario', dir], { [FAULT_VARIABLE]: point }));
+    const { signal, stderr } = await end(start(['scenario', dir], { TSPOD_FAULT: point }));
     expect(signal, stderr).toBe('SIGKILL');
     const store = openTestStore(dir);
     assertWhole(store);

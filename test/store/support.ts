@@ -136,7 +136,8 @@ export async function addTestImage(
   const own = lease ?? store.lease();
   try {
     own.add(...image.digests);
-    await Promise.all(image.layers.map(layer => addTestLayer(store, layer)));
+    const ends = await Promise.allSettled(image.layers.map(layer => addTestLayer(store, layer)));
+    for (const end of ends) if (end.status === 'rejected') throw end.reason;
     return store.addImage({
       ...(name === undefined ? {} : { name }),
       manifest: image.manifest,
@@ -159,8 +160,15 @@ export async function addTestLayer(store: Store, layer: Uint8Array): Promise<voi
   }
   const sink = await store.layers.open(digest, 'none');
   if (sink === undefined) return;
-  for (let at = 0; at < layer.length; at += CHUNK) await sink.write(layer.subarray(at, at + CHUNK));
-  await sink.commit();
+  try {
+    for (let at = 0; at < layer.length; at += CHUNK) {
+      await sink.write(layer.subarray(at, at + CHUNK));
+    }
+    await sink.commit();
+  } catch (error) {
+    await sink.abort();
+    throw error;
+  }
 }
 
 const CHUNK = 1000;
