@@ -1,0 +1,171 @@
+/**
+ * Starts the child that unpacks (child.ts) and owns it: one writer on its pipe, a watch on its progress,
+ * a cap on what it may say, and an end by SIGKILL whatever happens (security rows 17 and 26).
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { TspodError } from '../../src/errors.ts';
+import { artifact } from '../../src/sys/artifacts.ts';
+import type { Answer, Job, Unpacked } from './message.ts';
+
+/** Bytes of the child's standard output, and of its standard error, that are kept. */
+const OUTPUT_CAP = 64 * 1024;
+
+type JobWithoutParent = Job extends infer One
+  ? One extends Job
+    ? Omit<One, 'parent'>
+    : never
+  : never;
+
+export class UnpackChild {
+  readonly #child: ChildProcess;
+  readonly #idleMs: number;
+  readonly #closed: Promise<void>;
+  /** Its answer, or why there is none; never rejects. */
+  readonly #outcome: Promise<Answer>;
+  #output = '';
+  #errors = '';
+  #ended = false;
+  #failure: TspodError | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #wake: (() => void) | undefined;
+
+  /** @param idleMs how long the child may neither take a byte nor say that it works */
+  constructor(job: JobWithoutParent, idleMs: number) {
+    if (process.geteuid?.() !== 0) {
+      throw new TspodError('privilege', "can't unpack layers: their owners and devices need root", {
+        hint: 'run it as root, for instance with sudo',
+      });
+    }
+    this.#idleMs = idleMs;
+    const message = JSON.stringify({ ...job, parent: process.pid });
+    this.#child = spawn(process.execPath, [...nodeFlags(), entry(), message], {
+      stdio: ['pipe', 'pipe', 'pipe'],
+      env: {},
+      cwd: '/',
+    });
+    this.#child.stdout?.on('data', (chunk: Buffer) => this.#hear(chunk));
+    this.#child.stderr?.on('data', (chunk: Buffer) => {
+      if (this.#errors.length < OUTPUT_CAP) this.#errors += chunk.toString('utf8');
+    });
+    // What matters is the answer, which says why; the pipe's EPIPE is only its consequence.
+    this.#child.stdin?.on('error', () => this.#wake?.());
+    this.#child.stdin?.on('drain', () => this.#wake?.());
+    this.#closed = new Promise(resolve => {
+      this.#child.on('error', error => {
+        this.#failure ??= new TspodError('system', `can't start the unpacker: ${error.message}`);
+        resolve();
+      });
+      this.#child.on('close', () => resolve());
+    });
+    this.#outcome = this.#closed.then(() => {
+      this.#ended = true;
+      clearTimeout(this.#timer);
+      this.#wake?.();
+      return this.#read();
+    });
+  }
+
+  /** Resolves when the child can take more. @throws the child's failure */
+  async write(chunk: Uint8Array): Promise<void> {
+    await this.#checkAlive();
+    const stdin = this.#child.stdin;
+    if (stdin?.write(chunk) !== false) return;
+    this.#watch();
+    await new Promise<void>(resolve => {
+      this.#wake = resolve;
+      if (this.#ended || stdin.destroyed || !stdin.writableNeedDrain) resolve();
+    });
+    this.#wake = undefined;
+    clearTimeout(this.#timer);
+    await this.#checkAlive();
+  }
+
+  /** Ends the input and waits for the answer. */
+  async finish(): Promise<Unpacked | undefined> {
+    this.#child.stdin?.end();
+    this.#watch();
+    const answer = await this.#outcome;
+    if (answer.ok) return answer.result;
+    throw failureOf(answer);
+  }
+
+  /** Ends the child and waits until it is gone. */
+  async kill(): Promise<void> {
+    this.#failure ??= new TspodError('unpack', 'layer: unpacking was given up');
+    this.#child.kill('SIGKILL');
+    this.#child.stdin?.destroy();
+    await this.#closed;
+  }
+
+  async #checkAlive(): Promise<void> {
+    if (this.#failure === undefined && !this.#ended && this.#child.stdin?.destroyed === false)
+      return;
+    const answer = await this.#outcome;
+    if (!answer.ok) throw failureOf(answer);
+    throw new TspodError('unpack', 'layer: the unpacker ended before its input did');
+  }
+
+  #watch(): void {
+    clearTimeout(this.#timer);
+    if (this.#ended) return;
+    this.#timer = setTimeout(() => {
+      const seconds = Math.round(this.#idleMs / 1000);
+      this.#failure ??= new TspodError(
+        'unpack',
+        `layer: the unpacker made no progress for ${seconds} s`,
+      );
+      this.#child.kill('SIGKILL');
+    }, this.#idleMs);
+  }
+
+  #hear(chunk: Buffer): void {
+    this.#timer?.refresh();
+    const text = chunk.toString('utf8').trim();
+    if (text === '') return;
+    this.#output += text;
+    if (this.#output.length <= OUTPUT_CAP) return;
+    this.#failure ??= new TspodError(
+      'limit',
+      `layer: the unpacker said more than ${OUTPUT_CAP} bytes`,
+    );
+    this.#output = '';
+    this.#child.kill('SIGKILL');
+  }
+
+  #read(): Answer {
+    if (this.#failure !== undefined) {
+      const { code, message, hint } = this.#failure;
+      return { ok: false, code, message, ...(hint === undefined ? {} : { hint }) };
+    }
+    try {
+      const answer: Answer = JSON.parse(this.#output);
+      return answer;
+    } catch {
+      const { exitCode, signalCode } = this.#child;
+      const why = signalCode === null ? `exit status ${exitCode}` : signalCode;
+      const said = this.#errors.trim().split('\n').slice(-8).join(' ').slice(0, 500);
+      const message = `layer: the unpacker ended without an answer (${why})`;
+      return { ok: false, code: 'unpack', message: said === '' ? message : `${message}: ${said}` };
+    }
+  }
+}
+
+function failureOf(answer: Extract<Answer, { ok: false }>): TspodError {
+  const { code, message, hint } = answer;
+  return new TspodError(code, message, hint === undefined ? {} : { hint });
+}
+
+/** The bundle's child beside the bundle; from sources, the source. */
+function entry(): string {
+  const source = fileURLToPath(new URL('./child.ts', import.meta.url));
+  return import.meta.url.endsWith('.ts') && existsSync(source)
+    ? source
+    : artifact('unpack-child.js');
+}
+
+/** Nothing of the parent's own flags; memory is bounded, because only views of chunks are kept. */
+function nodeFlags(): string[] {
+  return ['--no-warnings', '--max-old-space-size=256'];
+}

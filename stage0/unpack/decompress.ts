@@ -1,0 +1,70 @@
+/**
+ * Compressed bytes to the tar's bytes, with the bounds on both. zlib and zstd work in libuv's threads, so
+ * that the next megabyte is decompressed while the one before becomes files; gzip members and zstd frames
+ * may follow one another (RFC 1952, 2.2; RFC 8878, 3).
+ */
+import type { Readable, Transform } from 'node:stream';
+import { createGunzip, createZstdDecompress } from 'node:zlib';
+import { reasonOf, TspodError } from '../../src/errors.ts';
+import type { Compression } from '../../src/image/oci.ts';
+import { type Bounds, overBound } from './bounds.ts';
+
+const CHUNK = 1024 * 1024;
+
+/** Yields the uncompressed archive. @throws TspodError 'unpack', 'limit', 'unsupported' */
+export async function* decompress(
+  input: Readable,
+  compression: Compression,
+  bounds: Bounds,
+): AsyncGenerator<Buffer> {
+  let taken = 0;
+  let given = 0;
+  input.on('data', (chunk: Buffer) => {
+    taken += chunk.length;
+  });
+  input.pause();
+  const decoder = decoderOf(compression);
+  // an error of the input, e.g. the idle time-out, ends the decoder as well
+  if (decoder !== undefined) {
+    input.on('error', error => decoder.destroy(error));
+    input.pipe(decoder);
+  }
+  try {
+    for await (const chunk of decoder ?? input) {
+      if (!Buffer.isBuffer(chunk)) continue;
+      given += chunk.length;
+      if (given > bounds.ratioFloor && given > taken * bounds.ratio) {
+        throw overBound('archive', bounds.ratio, 'bytes from one compressed byte');
+      }
+      yield chunk;
+    }
+  } catch (error) {
+    if (error instanceof TspodError) throw error;
+    throw new TspodError(
+      'unpack',
+      `layer: its ${compression} data is damaged: ${reasonOf(error)}`,
+      {
+        cause: error,
+      },
+    );
+  }
+}
+
+function decoderOf(compression: Compression): Transform | undefined {
+  switch (compression) {
+    case 'none':
+      return undefined;
+    case 'gzip':
+      return createGunzip({ chunkSize: CHUNK });
+    case 'zstd':
+      return createZstdDecompress({ chunkSize: CHUNK });
+    default:
+      throw new TspodError(
+        'unsupported',
+        `layer: ${compression} compression can't be unpacked yet`,
+        {
+          hint: 'use an image with gzip or zstd layers',
+        },
+      );
+  }
+}

@@ -1,0 +1,79 @@
+/**
+ * The `directory` form of a layer: plain files, unpacked by a confined child (child.ts). For kernels and
+ * places where a layer can't be mounted straight from an image, and for copied root filesystems.
+ */
+import { resolve } from 'node:path';
+import { TspodError } from '../../src/errors.ts';
+import { parseDigest } from '../../src/image/digest.ts';
+import type { Compression } from '../../src/image/oci.ts';
+import { removeTree } from '../../src/store/remove-tree.ts';
+import type { LayerForm, LayerSink } from '../../src/store/types.ts';
+import { type Bounds, DEFAULT_BOUNDS } from './bounds.ts';
+import { UnpackChild } from './child-process.ts';
+
+/** The source may be a slow network with retries of its own; this is for one that never comes back. */
+const INPUT_IDLE_MS = 15 * 60_000;
+const CHILD_IDLE_MS = 5 * 60_000;
+
+export interface DirectoryOptions {
+  readonly bounds?: Bounds;
+  readonly inputIdleMs?: number;
+  readonly childIdleMs?: number;
+}
+
+/** The form with bounds of one's own; `directoryForm` has the default ones. */
+export function makeDirectoryForm(options: DirectoryOptions = {}): LayerForm {
+  return {
+    name: 'directory',
+    unavailable: () => (process.geteuid?.() === 0 ? undefined : 'unpacking layers needs root'),
+    begin: (folder, compression) => new DirectorySink(resolve(folder), compression, options),
+    tree: folder => folder,
+  };
+}
+
+export const directoryForm: LayerForm = makeDirectoryForm();
+
+class DirectorySink implements LayerSink {
+  readonly #folder: string;
+  readonly #child: UnpackChild;
+
+  constructor(folder: string, compression: Compression, options: DirectoryOptions) {
+    if (compression === 'bzip2' || compression === 'xz') {
+      throw new TspodError(
+        'unsupported',
+        `layer: ${compression} compression can't be unpacked yet`,
+        {
+          hint: 'use an image with gzip or zstd layers',
+        },
+      );
+    }
+    this.#folder = folder;
+    this.#child = new UnpackChild(
+      {
+        job: 'unpack',
+        folder,
+        compression,
+        bounds: options.bounds ?? DEFAULT_BOUNDS,
+        idleMs: options.inputIdleMs ?? INPUT_IDLE_MS,
+      },
+      options.childIdleMs ?? CHILD_IDLE_MS,
+    );
+  }
+
+  write(chunk: Uint8Array): Promise<void> {
+    return this.#child.write(chunk);
+  }
+
+  async finish(): ReturnType<LayerSink['finish']> {
+    const unpacked = await this.#child.finish();
+    if (unpacked === undefined)
+      throw new TspodError('unpack', 'layer: the unpacker gave no digest');
+    const { diffId, bytes, entries } = unpacked;
+    return { diffId: parseDigest(diffId, 'layer'), bytes, entries };
+  }
+
+  async abort(): Promise<void> {
+    await this.#child.kill();
+    removeTree(this.#folder);
+  }
+}
