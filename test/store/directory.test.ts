@@ -1,0 +1,4 @@
+import { directoryForm } from '../../stage0/unpack/directory.ts';
+import { layerContract } from './layer-contract.ts';
+
+layerContract(directoryForm);
