@@ -45,14 +45,14 @@ export function parseImageDocument(
 ): ImageDocument {
   const reader = new JsonReader({ what: `manifest ${digest}`, code: 'protocol' });
   const object = reader.object(parseBoundedJson(bytes, MANIFEST_MAX_BYTES, reader.kind), '');
-  if (object['schemaVersion'] === 1 || isSchema1(mediaType)) {
+  if (object.schemaVersion === 1 || isSchema1(mediaType)) {
     throw new TspodError('unsupported', `manifest ${digest}: it is a Docker schema 1 manifest`, {
       hint: 'push the image again with a current tool, which writes schema 2 or OCI',
     });
   }
-  if (object['schemaVersion'] !== 2) reader.fail('schemaVersion', 'is not 2');
+  if (object.schemaVersion !== 2) reader.fail('schemaVersion', 'is not 2');
   const kind = documentKind(reader, object, mediaType);
-  const own = reader.optionalString(object['mediaType'], 'mediaType');
+  const own = reader.optionalString(object.mediaType, 'mediaType');
   if (kind === 'index') {
     const type = own ?? mediaType ?? MEDIA.ociIndex;
     return { kind, document: { bytes, digest, value: readIndex(reader, object, type) } };
@@ -86,22 +86,22 @@ export function parseImageIndex(bytes: Uint8Array, digest: Digest): Raw<ImageInd
 export function parseImageConfig(bytes: Uint8Array, digest: Digest): Raw<ImageConfig> {
   const reader = new JsonReader({ what: `image config ${digest}`, code: 'protocol' });
   const object = reader.object(parseBoundedJson(bytes, CONFIG_MAX_BYTES, reader.kind), '');
-  const rootfs = reader.object(object['rootfs'], 'rootfs');
-  if (rootfs['type'] !== 'layers') reader.fail('rootfs.type', 'is not "layers"');
+  const rootfs = reader.object(object.rootfs, 'rootfs');
+  if (rootfs.type !== 'layers') reader.fail('rootfs.type', 'is not "layers"');
   const diffIds =
-    rootfs['diff_ids'] === null || rootfs['diff_ids'] === undefined
+    rootfs.diff_ids === null || rootfs.diff_ids === undefined
       ? []
-      : reader.array(rootfs['diff_ids'], 'rootfs.diff_ids', MAX_LAYERS);
-  const variant = reader.optionalString(object['variant'], 'variant');
-  const created = reader.optionalString(object['created'], 'created');
-  const author = reader.optionalString(object['author'], 'author');
+      : reader.array(rootfs.diff_ids, 'rootfs.diff_ids', MAX_LAYERS);
+  const variant = reader.optionalString(object.variant, 'variant');
+  const created = reader.optionalString(object.created, 'created');
+  const author = reader.optionalString(object.author, 'author');
   const value: ImageConfig = {
-    os: reader.nonEmptyString(object['os'], 'os'),
-    architecture: reader.nonEmptyString(object['architecture'], 'architecture'),
+    os: reader.nonEmptyString(object.os, 'os'),
+    architecture: reader.nonEmptyString(object.architecture, 'architecture'),
     ...(variant === undefined || variant === '' ? {} : { variant }),
     ...(created === undefined ? {} : { created }),
     ...(author === undefined ? {} : { author }),
-    config: readContainerConfig(reader, reader.optionalObject(object['config'], 'config') ?? {}),
+    config: readContainerConfig(reader, reader.optionalObject(object.config, 'config') ?? {}),
     diffIds: diffIds.map((item, index) =>
       parseDigest(item, `${reader.kind.what}: rootfs.diff_ids[${index}]`),
     ),
@@ -130,7 +130,7 @@ function documentKind(
   if (isIndex && isManifest) reader.fail('', 'is both an index and a manifest');
   if (!isIndex && !isManifest) reader.fail('', 'is neither an index nor a manifest');
   const shape = isIndex ? 'index' : 'manifest';
-  const own = reader.optionalString(object['mediaType'], 'mediaType');
+  const own = reader.optionalString(object.mediaType, 'mediaType');
   if (own !== undefined) {
     const kind = KIND_OF_TYPE.get(own);
     if (kind === undefined) reader.fail('mediaType', `${quote(own)} is not that of an image`);
@@ -151,7 +151,7 @@ function documentKind(
 }
 
 function readManifest(reader: JsonReader, object: JsonObject, mediaType: string): ImageManifest {
-  const config = readDescriptor(reader, object['config'], 'config');
+  const config = readDescriptor(reader, object.config, 'config');
   if (config.mediaType !== MEDIA.ociConfig && config.mediaType !== MEDIA.dockerConfig) {
     throw new TspodError(
       'unsupported',
@@ -159,14 +159,14 @@ function readManifest(reader: JsonReader, object: JsonObject, mediaType: string)
     );
   }
   const layers = reader
-    .array(object['layers'], 'layers', MAX_LAYERS)
+    .array(object.layers, 'layers', MAX_LAYERS)
     .map((item, index) => readDescriptor(reader, item, `layers[${index}]`));
   checkSizesAgree(reader, [config, ...layers]);
   return {
     mediaType,
     config,
     layers,
-    annotations: reader.stringMap(object['annotations'], 'annotations', MAX_MAP_KEYS),
+    annotations: reader.stringMap(object.annotations, 'annotations', MAX_MAP_KEYS),
   };
 }
 
@@ -184,7 +184,7 @@ function checkSizesAgree(reader: JsonReader, descriptors: readonly Descriptor[])
 
 function readIndex(reader: JsonReader, object: JsonObject, mediaType: string): ImageIndex {
   const manifests = reader
-    .array(object['manifests'], 'manifests', MAX_INDEX_ENTRIES)
+    .array(object.manifests, 'manifests', MAX_INDEX_ENTRIES)
     .map((item, index) => readDescriptor(reader, item, `manifests[${index}]`));
   return { mediaType, manifests };
 }
@@ -192,16 +192,16 @@ function readIndex(reader: JsonReader, object: JsonObject, mediaType: string): I
 /** `urls` and `data` are not read: foreign content is never followed, and a blob comes by its digest. */
 function readDescriptor(reader: JsonReader, value: unknown, path: string): Descriptor {
   const object = reader.object(value, path);
-  const platform = readPlatform(reader, object['platform'], `${path}.platform`);
+  const platform = readPlatform(reader, object.platform, `${path}.platform`);
   return {
-    mediaType: reader.nonEmptyString(object['mediaType'], `${path}.mediaType`),
-    digest: parseDigest(object['digest'], `${reader.kind.what}: ${path}.digest`),
-    size: reader.size(object['size'], `${path}.size`),
+    mediaType: reader.nonEmptyString(object.mediaType, `${path}.mediaType`),
+    digest: parseDigest(object.digest, `${reader.kind.what}: ${path}.digest`),
+    size: reader.size(object.size, `${path}.size`),
     ...(platform === undefined ? {} : { platform }),
-    ...(object['annotations'] === undefined || object['annotations'] === null
+    ...(object.annotations === undefined || object.annotations === null
       ? {}
       : {
-          annotations: reader.stringMap(object['annotations'], `${path}.annotations`, MAX_MAP_KEYS),
+          annotations: reader.stringMap(object.annotations, `${path}.annotations`, MAX_MAP_KEYS),
         }),
   };
 }
@@ -209,10 +209,10 @@ function readDescriptor(reader: JsonReader, value: unknown, path: string): Descr
 function readPlatform(reader: JsonReader, value: unknown, path: string): Platform | undefined {
   const object = reader.optionalObject(value, path);
   if (object === undefined) return undefined;
-  const variant = reader.optionalString(object['variant'], `${path}.variant`);
+  const variant = reader.optionalString(object.variant, `${path}.variant`);
   return {
-    os: reader.optionalString(object['os'], `${path}.os`) ?? '',
-    architecture: reader.optionalString(object['architecture'], `${path}.architecture`) ?? '',
+    os: reader.optionalString(object.os, `${path}.os`) ?? '',
+    architecture: reader.optionalString(object.architecture, `${path}.architecture`) ?? '',
     ...(variant === undefined || variant === '' ? {} : { variant }),
   };
 }
@@ -231,7 +231,7 @@ function readContainerConfig(reader: JsonReader, object: JsonObject): ContainerC
     WorkingDir: text('WorkingDir'),
     ExposedPorts: set('ExposedPorts'),
     Volumes: set('Volumes'),
-    Labels: reader.stringMap(object['Labels'], 'config.Labels', MAX_MAP_KEYS),
+    Labels: reader.stringMap(object.Labels, 'config.Labels', MAX_MAP_KEYS),
     StopSignal: text('StopSignal'),
   };
   for (const key of ['Env', 'Entrypoint', 'Cmd'] as const) {
