@@ -15,6 +15,7 @@
 
 #include "app.h"
 #include "common/die.h"
+#include "common/in-root.h"
 #include "common/numbers.h"
 
 #define FILE_MAX (4u * 1024 * 1024)
@@ -30,7 +31,8 @@ struct database {
 static void open_database(struct database *db, const char *path)
 {
     *db = (struct database){ .path = path };
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    /* The working directory is the root here. No magic links: /proc/1/root would be the host. */
+    int fd = open_in_root(AT_FDCWD, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
     if (fd < 0) {
         if (errno == ENOENT || errno == ENOTDIR)
             return; /* an image without users: numbers still work */
@@ -197,8 +199,10 @@ static void add_image_groups(struct identity *identity)
 
 static void stat_owner(const char *path, const char *what, struct stat *st)
 {
-    if (stat(path, st) < 0)
+    int fd = open_in_root(AT_FDCWD, path, O_PATH, 0);
+    if (fd < 0 || fstat(fd, st) < 0)
         die_errno("can't find the %s: can't read the owner of \"%s\" in the image", what, path);
+    close(fd);
 }
 
 void find_identity(const struct app *app, struct identity *identity)
