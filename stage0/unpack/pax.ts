@@ -57,7 +57,9 @@ export function readPax(data: Buffer, into: PaxHeader, bounds: Bounds, where: st
 
 function record(key: string, value: Buffer, into: PaxHeader, bounds: Bounds, where: string): void {
   if (key.startsWith(SCHILY)) {
-    setXattr(into, key.slice(SCHILY.length), value, bounds, where);
+    // GNU tar writes an equals sign as %3D, and so a percent sign as %25; nothing else
+    const name = key.slice(SCHILY.length).replace(/%(3D|25)/g, percentDecode);
+    setXattr(into, name, value, bounds, where);
   } else if (key.startsWith(LIBARCHIVE)) {
     const name = percentDecode(key.slice(LIBARCHIVE.length));
     const text = value.toString('latin1');
