@@ -1,0 +1,71 @@
+/*
+ * The launcher: executes a launch plan (docs/launch-plan.md) and becomes the app. main.c makes the pod its
+ * own and walks the plan; the other files are the verbs, by what they touch. Nothing is undone by hand on
+ * failure: mounts live in a namespace that ends with the process, the lock is the kernel's.
+ */
+#pragma once
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "common/plan.h"
+
+extern const struct verb VERBS[];
+
+/* What the process that is to become the app still holds, besides 0-2. */
+struct held {
+    int lock;          /* the pod's lock file; -1: none */
+    unsigned listen;   /* descriptors of socket activation, from 3 on */
+    bool watchdog;     /* WATCHDOG_PID named this process */
+    int status;        /* to the supervisor; -1: none */
+    int app_plan;      /* opened before anything was done; -1: the plan ends in exec */
+    int stage2;        /* sealed copy; -1 likewise */
+    char folder[4096]; /* where relative paths start */
+};
+extern struct held held;
+
+/* pod.c */
+void take_pod(const char *folder);
+void take_socket_activation(void);
+
+/* mounts.c; a root is a path relative to the pod's folder, a target a path inside it from outside */
+void run_hold(const struct step *step);
+void run_attach(const struct step *step);
+void run_bind(const struct step *step);
+void run_overlay(const struct step *step);
+void run_bind_root(const struct step *step);
+void run_tmpfs(const struct step *step);
+void run_mask(const struct step *step);
+void run_readonly(const struct step *step);
+void run_readonly_root(const struct step *step);
+int open_root(const char *root);
+bool check_mount_flags(struct plan *plan, const struct step *step, uint32_t first);
+bool check_tmpfs_options(struct plan *plan, const char *options);
+
+/* propagation.c */
+bool mount_is_shared(int fd);
+void run_propagation(const struct step *step);
+bool parse_propagation(const char *mode, unsigned long *flags);
+
+/* files.c */
+void run_require_folder(const struct step *step);
+void run_file(const struct step *step);
+void run_symlink(const struct step *step);
+void run_pid_file(const struct step *step);
+
+/* namespaces.c */
+bool parse_namespace(const char *name, int *flag);
+void run_unshare(const struct step *step);
+void run_hostname(const struct step *step);
+void run_join_namespaces(const struct step *step);
+
+/* cgroups.c */
+void run_cgroup(const struct step *step);
+void run_join_cgroups(const struct step *step);
+
+/* supervise.c: returns in the child */
+void run_supervise(const struct step *step);
+
+/* start.c */
+void prepare_start(const char *app_plan);
+void run_start(const struct step *step);
+void run_exec(const struct step *step);
