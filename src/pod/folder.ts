@@ -16,7 +16,14 @@
  * Nothing here is reachable from inside the app, so the files are trusted as far as their form goes:
  * a form that does not fit is an error, not a guess.
  */
-import { mkdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { errnoOf, systemError, TspodError } from '../errors.ts';
 import { isDigest } from '../image/digest.ts';
@@ -24,6 +31,7 @@ import type { PodImageUse } from '../store/types.ts';
 import { encodePlan, type LaunchPlan } from './launch-plan.ts';
 import { parsePodManifest } from './manifest.ts';
 import type { Pod, PodApp, RootFs, RuntimeOptions } from './pod.ts';
+import { placeVolumes } from './volumes.ts';
 
 const CONFIG_VERSION = 1;
 
@@ -114,16 +122,11 @@ export function readPod(dir: string, uuid: string): Pod {
       root: appRoot(runtimeApp.name),
       rootfs,
       readOnlyRootFs: runtimeApp.readOnlyRootFS ?? false,
-      mounts: (runtimeApp.mounts ?? []).map(mount => {
-        const volume = manifest.volumes.find(candidate => candidate.name === mount.volume);
-        if (volume === undefined) {
-          throw new TspodError(
-            'pod',
-            `pod ${uuid}: dangling mount point "${mount.path}": volume "${mount.volume}" not found`,
-          );
-        }
-        return { volume, path: mount.path };
-      }),
+      mounts: placeVolumes(
+        manifest.volumes,
+        runtimeApp.mounts ?? [],
+        runtimeApp.app.mountPoints ?? [],
+      ).placed,
     };
   });
   return { uuid, manifest, apps, options: config.options };
@@ -197,9 +200,7 @@ function isRootFs(value: unknown): value is RootFs {
   if (!isStrings(value.layers)) return false;
   if (value.kind === 'copy') return true;
   return (
-    value.kind === 'overlay' &&
-    typeof value.upper === 'string' &&
-    typeof value.work === 'string'
+    value.kind === 'overlay' && typeof value.upper === 'string' && typeof value.work === 'string'
   );
 }
 

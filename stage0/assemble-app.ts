@@ -1,0 +1,288 @@
+/** One app of a pod: its image's config with the flags after the image merged in, as rkt merges them. */
+
+import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
+import { isatty } from 'node:tty';
+import { systemError, TspodError } from '../src/errors.ts';
+import type { App, Isolator, Mount, NameValue, RuntimeApp } from '../src/image/appc.ts';
+import { appFromImageConfig, isCleanAbsolute, MAX_ID } from '../src/image/convert.ts';
+import { toAppcHash } from '../src/image/digest.ts';
+import type { ImageConfig, Raw } from '../src/image/oci.ts';
+import {
+  ENV_FILE_MAX_BYTES,
+  mergeEnvironment,
+  parseEnvFile,
+  parseNameValue,
+} from '../src/pod/environment.ts';
+import {
+  capabilitiesIsolator,
+  cpuIsolator,
+  cpuSharesIsolator,
+  memoryIsolator,
+  noNewPrivilegesIsolator,
+  oomScoreAdjIsolator,
+  overrideIsolators,
+  readIsolation,
+  rlimitsIsolator,
+  seccompIsolator,
+} from '../src/pod/isolators.ts';
+import { whyBadAccount } from '../src/pod/manifest.ts';
+import { appNameFromImage, isAcName } from '../src/pod/names.ts';
+import { parseRlimit } from '../src/pod/rlimits.ts';
+import { parseSeccompFlag } from '../src/pod/seccomp.ts';
+import { parseMount } from '../src/pod/volumes.ts';
+import type { ImageRecord } from '../src/store/types.ts';
+import type { AppFlags, ImageArgs, PodArgs } from './args/types.ts';
+
+export interface StoredImage {
+  readonly record: ImageRecord;
+  /** The name it was asked for by. */
+  readonly name: string;
+  readonly config: Raw<ImageConfig>;
+}
+
+/**
+ * Marks an app whose group is not named anywhere: its user's primary group and the groups that the
+ * image's files list for him apply, as OCI says. appc has no word for it.
+ */
+export const GROUPS_ANNOTATION = 'tspod/groups';
+export const GROUPS_OF_USER = 'of-user';
+
+/** What `--set-env`, `--set-env-file` and `--inherit-env` give to every app. */
+export interface SharedEnvironment {
+  readonly files: readonly NameValue[];
+  readonly set: readonly NameValue[];
+  readonly inherited: NodeJS.ProcessEnv | undefined;
+  readonly term: string | undefined;
+}
+
+/** @param later the app is started later, from another terminal */
+export function sharedEnvironment(args: PodArgs, later: boolean): SharedEnvironment {
+  return {
+    files: args.setEnvFile.flatMap(file => parseEnvFile(readEnvFile(file), file)),
+    set: args.setEnv.map(text => parseNameValue(text, 'set-env')),
+    inherited: args.inheritEnv ? process.env : undefined,
+    term: !later && isatty(0) ? process.env.TERM : undefined,
+  };
+}
+
+function readEnvFile(file: string): string {
+  let fd: number | undefined;
+  try {
+    fd = openSync(file, 'r');
+    const { size } = fstatSync(fd);
+    if (size > ENV_FILE_MAX_BYTES) {
+      throw new TspodError(
+        'limit',
+        `--set-env-file: ${file} is over the limit of ${ENV_FILE_MAX_BYTES} bytes`,
+      );
+    }
+    return readFileSync(fd, 'utf8');
+  } catch (error) {
+    throw systemError(`--set-env-file: can't read ${file}`, error);
+  } finally {
+    if (fd !== undefined) closeSync(fd);
+  }
+}
+
+/** @throws TspodError that names the flag */
+export function appFromFlags(
+  image: StoredImage,
+  { flags, appArgs }: ImageArgs,
+  environment: SharedEnvironment,
+  mountsOfAll: readonly Mount[],
+): RuntimeApp {
+  checkPlatform(image);
+  const name = flags.name ?? appNameFromImage(image.name);
+  if (!isAcName(name)) {
+    throw new TspodError(
+      'pod',
+      `--name=${name.slice(0, 140)}: it is not a name of lower-case letters, digits and single dashes`,
+    );
+  }
+  const converted = appFromImageConfig(image.config.value, image.name);
+  const base = converted.app;
+  const isolators = overrideIsolators(base.isolators ?? [], isolatorsOf(flags));
+  readIsolation(isolators, `app "${name}"`);
+  const app: App = {
+    ...base,
+    exec: execOf(flags.exec === undefined ? base.exec : [flags.exec], appArgs, image.name),
+    user: account(flags.user, 'user') ?? base.user,
+    group: account(flags.group, 'group') ?? base.group,
+    ...(flags.supplementaryGids === undefined
+      ? {}
+      : { supplementaryGIDs: gids(flags.supplementaryGids) }),
+    ...(flags.workingDir === undefined ? {} : { workingDirectory: workingDir(flags.workingDir) }),
+    environment: mergeEnvironment({
+      image: base.environment ?? [],
+      setEnvFiles: environment.files,
+      setEnv: environment.set,
+      environment: flags.environment.map(text => parseNameValue(text, 'environment')),
+      inherited: environment.inherited,
+      term: environment.term,
+    }),
+    isolators,
+    ...texts('userAnnotations', flags.userAnnotations, 'user-annotation'),
+    ...texts('userLabels', flags.userLabels, 'user-label'),
+  };
+  const groupNamed =
+    flags.group !== undefined || !(converted.groupsOfUser || image.config.value.config.User === '');
+  const annotations = [
+    ...converted.annotations,
+    ...flags.annotations.map(text => annotation(text)),
+    ...(groupNamed || isRoot(app.user) ? [] : [{ name: GROUPS_ANNOTATION, value: GROUPS_OF_USER }]),
+  ];
+  return {
+    name,
+    image: { name: image.name, id: toAppcHash(image.record.id) },
+    app,
+    ...(flags.readonlyRootfs ? { readOnlyRootFS: true } : {}),
+    mounts: [...flags.mounts.map(parseMount), ...mountsOfAll],
+    annotations,
+  };
+}
+
+/** @throws TspodError 'pod' */
+export function appFromManifest(
+  runtimeApp: RuntimeApp,
+  image: StoredImage,
+  environment: SharedEnvironment,
+): RuntimeApp {
+  checkPlatform(image);
+  const converted = appFromImageConfig(image.config.value, image.name);
+  const base = runtimeApp.app ?? converted.app;
+  const app: App = {
+    ...base,
+    exec: execOf(base.exec, [], image.name),
+    environment: mergeEnvironment({
+      image: base.environment ?? [],
+      setEnvFiles: [],
+      setEnv: [],
+      environment: [],
+      inherited: undefined,
+      term: environment.term,
+    }),
+  };
+  const ofUser = runtimeApp.app === undefined && converted.groupsOfUser;
+  return {
+    ...runtimeApp,
+    image: { ...runtimeApp.image, name: runtimeApp.image.name ?? image.name },
+    app,
+    annotations: [
+      ...(runtimeApp.annotations ?? []),
+      ...(ofUser ? [{ name: GROUPS_ANNOTATION, value: GROUPS_OF_USER }] : []),
+    ],
+  };
+}
+
+function isRoot(user: string): boolean {
+  return user === '0' || user === 'root';
+}
+
+const ARCHITECTURES: Readonly<Record<string, readonly string[]>> = {
+  x64: ['amd64', '386'],
+  arm64: ['arm64', 'arm'],
+};
+
+/** rkt's words for an image that is not for this machine. */
+function checkPlatform({ name, config }: StoredImage): void {
+  const { os, architecture } = config.value;
+  const bad = (what: string, found: string, wanted: readonly string[]) =>
+    new TspodError(
+      'pod',
+      `image ${name}: bad ${what} ${JSON.stringify(found.slice(0, 60))} (must be one of: ${wanted.join(', ')})`,
+    );
+  if (os !== 'linux') throw bad('os', os, ['linux']);
+  const wanted = ARCHITECTURES[process.arch] ?? [process.arch];
+  if (!wanted.includes(architecture)) throw bad('arch', architecture, wanted);
+}
+
+function execOf(
+  exec: readonly string[],
+  args: readonly string[],
+  image: string,
+): readonly string[] {
+  const whole = [...exec, ...args];
+  if (exec.length === 0 || whole[0] === '') {
+    throw new TspodError(
+      'pod',
+      `image ${JSON.stringify(image)} has an empty "exec" (try --exec=BINARY)`,
+    );
+  }
+  if (whole.some(word => word.includes('\0')))
+    throw new TspodError('pod', `image ${image}: its exec has a NUL byte`);
+  return whole;
+}
+
+function account(text: string | undefined, flag: string): string | undefined {
+  const why = text === undefined ? undefined : whyBadAccount(text);
+  if (why !== undefined) throw new TspodError('pod', `--${flag}: ${why}`);
+  return text;
+}
+
+function gids(text: string): readonly number[] {
+  return text.split(',').map(word => {
+    if (/^[0-9]{1,10}$/.test(word) && Number(word) <= MAX_ID) return Number(word);
+    throw new TspodError(
+      'pod',
+      `--supplementary-gids=${text.slice(0, 100)}: "${word.slice(0, 40)}" is not an id from 0 to ${MAX_ID}`,
+    );
+  });
+}
+
+function workingDir(path: string): string {
+  if (isCleanAbsolute(path)) return path;
+  throw new TspodError(
+    'pod',
+    `--working-dir=${path.slice(0, 200)}: it is not an absolute path without ".."`,
+  );
+}
+
+function isolatorsOf(flags: AppFlags): readonly Isolator[] {
+  if (flags.capsRetain.length > 0 && flags.capsRemove.length > 0) {
+    throw new TspodError('usage', '--caps-retain and --caps-remove are mutually exclusive');
+  }
+  const names = (list: readonly string[]) => list.flatMap(text => text.split(','));
+  return [
+    ...(flags.memory === undefined ? [] : [memoryIsolator(flags.memory)]),
+    ...(flags.cpu === undefined ? [] : [cpuIsolator(flags.cpu)]),
+    ...(flags.cpuShares === undefined ? [] : [cpuSharesIsolator(flags.cpuShares)]),
+    ...(flags.capsRetain.length === 0
+      ? []
+      : [capabilitiesIsolator('retain', names(flags.capsRetain))]),
+    ...(flags.capsRemove.length === 0
+      ? []
+      : [capabilitiesIsolator('remove', names(flags.capsRemove))]),
+    ...(flags.seccomp === undefined ? [] : [seccompIsolator(parseSeccompFlag(flags.seccomp))]),
+    ...(flags.oomScoreAdj === undefined ? [] : [oomScoreAdjIsolator(flags.oomScoreAdj)]),
+    ...(flags.noNewPrivileges ? [noNewPrivilegesIsolator(true)] : []),
+    ...(flags.rlimits.length === 0 ? [] : [rlimitsIsolator(flags.rlimits.map(parseRlimit))]),
+  ];
+}
+
+/** appc's "AC Identifier": what a name of an annotation is made of. */
+function annotation(text: string): NameValue {
+  const pair = parseNameValue(text, 'annotation');
+  if (!/^[a-z0-9]+(?:[-._~/][a-z0-9]+)*$/.test(pair.name)) {
+    throw new TspodError(
+      'pod',
+      `--annotation=${text.slice(0, 100)}: "${pair.name}" is not an annotation's name`,
+    );
+  }
+  return pair;
+}
+
+function texts<K extends 'userAnnotations' | 'userLabels'>(
+  key: K,
+  list: readonly string[],
+  flag: string,
+): Partial<Record<K, Readonly<Record<string, string>>>> {
+  const part: Partial<Record<K, Readonly<Record<string, string>>>> = {};
+  if (list.length === 0) return part;
+  part[key] = Object.fromEntries(
+    list.map(text => {
+      const { name, value } = parseNameValue(text, flag);
+      return [name, value];
+    }),
+  );
+  return part;
+}

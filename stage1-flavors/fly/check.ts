@@ -1,0 +1,85 @@
+/**
+ * What fly refuses, by name, before anything is written. fly has the host's network, IPC, host name,
+ * processes and users; whoever asks for one of his own must learn that he does not get it.
+ */
+import { TspodError } from '../../src/errors.ts';
+import { type Isolation, readIsolation } from '../../src/pod/isolators.ts';
+import type { Pod, PodApp } from '../../src/pod/pod.ts';
+
+/** The pod's only app. @throws TspodError 'unsupported' */
+export function onlyApp(pod: Pod): PodApp {
+  const [app, ...others] = pod.apps;
+  if (app === undefined || others.length > 0)
+    throw unsupported('fly only supports 1 application per Pod for now');
+  return app;
+}
+
+/** @throws TspodError 'unsupported' that names the option, isolator or field */
+export function check(pod: Pod): void {
+  const { options, manifest } = pod;
+  const app = onlyApp(pod);
+  if (options.net !== undefined && options.net !== 'host') {
+    throw unsupported(
+      `--net=${options.net}: fly has the host's network`,
+      'leave --net out or give --net=host',
+    );
+  }
+  const [port] = manifest.ports;
+  if (port !== undefined) {
+    throw unsupported(
+      `--port=${port.name}: fly has the host's network, where the app's ports are the host's`,
+      'leave --port out',
+    );
+  }
+  if (options.hostname !== undefined)
+    throw unsupported(`--hostname=${options.hostname}: fly has the host's name`);
+  if (options.ipc === 'private')
+    throw unsupported("--ipc=private: fly has the host's IPC namespace");
+  if (options.privateUsers) throw unsupported('--private-users: fly has no user namespace');
+  if (options.mdsRegister) throw unsupported('--mds-register: fly has no metadata service');
+  const [podIsolator] = manifest.isolators;
+  if (podIsolator !== undefined) {
+    throw unsupported(
+      `isolator ${podIsolator.name} of the pod: fly isolates apps only`,
+      'give it to the app',
+    );
+  }
+  const [handler] = app.app.eventHandlers ?? [];
+  if (handler !== undefined) {
+    throw unsupported(
+      `event handler ${handler.name} of app "${app.name}": nobody is there to run it under fly`,
+    );
+  }
+  const annotations = [...manifest.annotations, ...annotationsOf(pod, app)];
+  const foreign = annotations.find(({ name }) => name.startsWith('coreos.com/rkt/'));
+  if (foreign !== undefined)
+    throw unsupported(`annotation ${foreign.name}: fly can't do what it asks for`);
+  const [other] = isolationOf(pod, app).others;
+  if (other !== undefined)
+    throw unsupported(`isolator ${other} of app "${app.name}": fly can't enforce it`);
+}
+
+/** The app's isolators without what `--insecure-options` switched off. */
+export function isolationOf(pod: Pod, app: PodApp): Isolation {
+  const { capabilities, seccomp, ...rest } = readIsolation(
+    app.app.isolators ?? [],
+    `app "${app.name}"`,
+  );
+  const { insecure } = pod.options;
+  return {
+    ...rest,
+    ...(capabilities === undefined || insecure.capabilities ? {} : { capabilities }),
+    ...(seccomp === undefined || insecure.seccomp ? {} : { seccomp }),
+  };
+}
+
+export function annotationsOf(
+  pod: Pod,
+  app: PodApp,
+): readonly { readonly name: string; readonly value: string }[] {
+  return pod.manifest.apps.find(({ name }) => name === app.name)?.annotations ?? [];
+}
+
+export function unsupported(message: string, hint?: string): TspodError {
+  return new TspodError('unsupported', message, hint === undefined ? {} : { hint });
+}

@@ -1,0 +1,46 @@
+/**
+ * The flavors by name: short (`fly`) and as rkt spells them, with or without a version, behind any
+ * prefix (`coreos.com/rkt/stage1-fly:1.30.0`, `example.com/stage1-fly`).
+ */
+import { TspodError } from '../src/errors.ts';
+import type { Flavor } from './flavor.ts';
+import { fly } from './fly/fly.ts';
+
+/** rkt's names of its stage1 images, after the prefix. `coreos`, `src` and `host` are kinds of nspawn. */
+const BY_STAGE1: Readonly<Record<string, Flavor['name']>> = {
+  fly: 'fly',
+  nspawn: 'nspawn',
+  coreos: 'nspawn',
+  src: 'nspawn',
+  host: 'nspawn',
+  kvm: 'kvm',
+  'kvm-lkvm': 'kvm',
+  'kvm-qemu': 'kvm',
+};
+
+/**
+ * @throws TspodError 'not-found' for a name of no flavor, 'unsupported' for one that this version does not
+ * have
+ */
+export function flavorByName(name: string): Flavor {
+  const bare = name.replace(/:[^:/]*$/, '').replace(/^.*\//, '');
+  const kind = bare.replace(/^stage1-/, '');
+  const found = Object.hasOwn(BY_STAGE1, kind) ? BY_STAGE1[kind] : undefined;
+  if (found === 'fly') return fly;
+  if (found === undefined) {
+    throw new TspodError(
+      'not-found',
+      `stage1 ${JSON.stringify(name.slice(0, 200))}: there is no such flavor`,
+      {
+        hint: 'use --stage1-name=fly',
+      },
+    );
+  }
+  throw new TspodError(
+    'unsupported',
+    `stage1 ${JSON.stringify(name.slice(0, 200))}: flavor ${found} is not in this version`,
+    {
+      hint: 'use --stage1-name=fly',
+    },
+  );
+}
