@@ -39,6 +39,7 @@ export async function buildC(root: string): Promise<void> {
         ...COMPILE,
         ...LINK,
         '-shared',
+        '-Wl,-z,noseparate-code',
         '-fPIC',
         '-fvisibility=hidden',
         '-s',
@@ -46,7 +47,7 @@ export async function buildC(root: string): Promise<void> {
         '-DNAPI_VERSION=8',
       ],
     },
-    { name: 'tspod', sources: ['native/starter.c'], flags: PROGRAM },
+    { name: 'tspod', sources: ['native/starter.c', `${common}/die.c`], flags: PROGRAM },
     { name: 'launch', sources: ['stage1-flavors/launch', common], flags: PROGRAM },
     { name: 'stage2', sources: ['stage2', common], flags: PROGRAM },
   ];

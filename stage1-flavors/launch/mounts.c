@@ -38,7 +38,10 @@ static bool parse_mount_flag(const char *word, struct mount_flags *flags)
     else if (strcmp(word, "nosuid") == 0)
         flags->attributes |= ATTR_NOSUID;
     else if (strcmp(word, "nodev") == 0)
-        flags->attributes |= ATTR_NODEV;
+        flags->attributes |=    /* What the mount table shows as its source. */
+    if (syscall(NR_FSCONFIG, context, CONFIG_SET_STRING, "source", "tmpfs", 0) < 0)
+        die_errno("can't make a tmpfs for \"%s\"", target);
+ ATTR_NODEV;
     else if (strcmp(word, "noexec") == 0)
         flags->attributes |= ATTR_NOEXEC;
     else if (strcmp(word, "private") == 0)
