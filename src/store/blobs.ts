@@ -3,7 +3,7 @@
  * of that file, hashed on its way, and reaches its place only when size and digest are right and the bytes
  * are on the disk. So what lies under blobs/ is whole, whoever was killed when.
  */
-import { createHash, type Hash } from 'node:crypto';
+import { createHash, type Hash, hash as hashOnce } from 'node:crypto';
 import {
   closeSync,
   constants,
@@ -262,7 +262,7 @@ class PartialBlob implements BlobWriter {
 
 /** `put` without the partial's lock: a file of its own name, renamed over the other's result, which is the same. */
 function putAside(layout: Layout, bytes: Uint8Array, digest: Digest): void {
-  const actual = createHash(digestAlgorithm(digest)).update(bytes).digest('hex');
+  const actual = hashOnce(digestAlgorithm(digest), bytes, 'hex');
   if (actual !== digestHex(digest)) {
     throw new TspodError(
       'digest',
@@ -319,7 +319,7 @@ function readBlob(layout: Layout, digest: Digest, maxBytes: number): Uint8Array 
   } finally {
     closeSync(fd);
   }
-  if (createHash(digestAlgorithm(digest)).update(bytes).digest('hex') !== digestHex(digest)) {
+  if (hashOnce(digestAlgorithm(digest), bytes, 'hex') !== digestHex(digest)) {
     throw damaged(layout, digest);
   }
   return bytes;

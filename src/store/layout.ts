@@ -6,7 +6,7 @@
  * host may reach by a path (CVE-2021-41091, CVE-2024-25621). The modes are checked at each opening.
  * Nothing is made before the first write.
  */
-import { lstatSync, mkdirSync, type Stats } from 'node:fs';
+import { existsSync, lstatSync, mkdirSync, type Stats } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { errnoOf, systemError, TspodError } from '../errors.ts';
 import { type Digest, digestAlgorithm, digestHex } from '../image/digest.ts';
@@ -71,6 +71,11 @@ export class Layout {
   /** Makes the folders that are not there yet, durably. */
   make(): void {
     if (this.#made) return;
+    // The one that is made last: this is on the way of every run.
+    if (existsSync(this.layersRoot)) {
+      this.#made = true;
+      return;
+    }
     try {
       if (!isFolder(this.dir)) {
         mkdirSync(dirname(this.dir), { recursive: true });
@@ -135,17 +140,17 @@ function isFolder(path: string): boolean {
 
 /** False when there is no such folder. */
 function checkFolder(path: string, forbidden: number): boolean {
-  let stat: Stats;
+  let stat: Stats | undefined;
   try {
-    stat = lstatSync(path);
+    stat = lstatSync(path, { throwIfNoEntry: false });
   } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return false;
     throw systemError(
       `can't open the data folder ${path}`,
       error,
       'run as root or choose another data folder with --dir',
     );
   }
+  if (stat === undefined) return false;
   if (!stat.isDirectory()) {
     throw new TspodError('store', `can't use the data folder: ${path} is not a folder`, {
       hint: 'choose another data folder with --dir',

@@ -7,7 +7,6 @@
  * the making of a lease and each addition hold the store lock shared, gc decides and moves away under the
  * exclusive one; so either gc came first and the look finds nothing, or gc sees the lease.
  */
-import { randomBytes } from 'node:crypto';
 import { closeSync, openSync, readdirSync, readFileSync, unlinkSync, writeSync } from 'node:fs';
 import { errnoOf, systemError } from '../errors.ts';
 import { type Digest, isDigest } from '../image/digest.ts';
@@ -17,7 +16,8 @@ import { withStoreLock } from './locks.ts';
 import type { Lease } from './types.ts';
 
 export function openLease(layout: Layout): Lease & { readonly held: boolean } {
-  const path = `${layout.leases}/${process.pid}.${randomBytes(8).toString('hex')}`;
+  // Unique without asking for random bytes, whose first one costs a run 0.2 ms.
+  const path = `${layout.leases}/${process.pid}.${process.hrtime.bigint()}`;
   let fd: number | undefined = withStoreLock(layout, 'shared', () => {
     layout.make();
     try {

@@ -4,9 +4,14 @@
  */
 import { lstatSync } from 'node:fs';
 import { TspodError } from '../errors.ts';
-import { type Digest, digestHex, fromAppcHash } from '../image/digest.ts';
-import type { Raw } from '../image/oci.ts';
-import { parseImageConfig, parseImageManifest } from '../image/oci-validate.ts';
+import { type Digest, fromAppcHash } from '../image/digest.ts';
+import type { ImageConfig, ImageManifest, Raw } from '../image/oci.ts';
+import {
+  CONFIG_MAX_BYTES,
+  MANIFEST_MAX_BYTES,
+  parseImageConfig,
+  parseImageManifest,
+} from '../image/oci-validate.ts';
 import { faultPoint } from '../sys/fault.ts';
 import { openBlobStore } from './blobs.ts';
 import { Database } from './database.ts';
@@ -18,8 +23,6 @@ import { openLease } from './leases.ts';
 import { withStoreLock } from './locks.ts';
 import type { BlobStore, ImageRecord, LayerForm, Lease, Store } from './types.ts';
 
-/** Manifests and configs: docs/limits; registries refuse larger ones. */
-const DOCUMENT_MAX_BYTES = 4 * 1024 * 1024;
 /** rkt: `image ID too short`. */
 const SHORTEST_PREFIX = 2;
 
@@ -154,13 +157,13 @@ class FileStore implements Store {
     return undefined;
   }
 
-  manifest(image: ImageRecord): Raw<import('../image/oci.ts').ImageManifest> {
-    const bytes = this.blobs.read(image.manifestDigest, DOCUMENT_MAX_BYTES);
+  manifest(image: ImageRecord): Raw<ImageManifest> {
+    const bytes = this.blobs.read(image.manifestDigest, MANIFEST_MAX_BYTES);
     return parseImageManifest(bytes, image.manifestDigest);
   }
 
-  config(image: ImageRecord): Raw<import('../image/oci.ts').ImageConfig> {
-    const bytes = this.blobs.read(image.id, DOCUMENT_MAX_BYTES);
+  config(image: ImageRecord): Raw<ImageConfig> {
+    const bytes = this.blobs.read(image.id, CONFIG_MAX_BYTES);
     return parseImageConfig(bytes, image.id);
   }
 
@@ -236,9 +239,4 @@ function refuse(): never {
 
 async function refuseAsync(): Promise<never> {
   return refuse();
-}
-
-/** The first digits of an image's id as commands show it: `sha256:` and `digits` of hex. */
-export function shortId(id: Digest, digits: number): string {
-  return id.slice(0, id.length - digestHex(id).length + digits);
 }
