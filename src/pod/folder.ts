@@ -65,7 +65,8 @@ export function writePod(dir: string, pod: Pod, flavor: string): void {
 
 export function writeImageUse(dir: string, app: string, use: PodImageUse): void {
   mkdirSync(join(dir, 'appsinfo', app), { recursive: true, mode: 0o750 });
-  writeFileSync(join(dir, 'appsinfo', app, 'image.json'), JSON.stringify(use), { mode: 0o640 });
+  // `image gc` of another process may read it at any moment.
+  replaceFile(join(dir, 'appsinfo', app, 'image.json'), JSON.stringify(use));
 }
 
 export function writeRuntimeConfig(dir: string, pod: Pod): void {
