@@ -38,10 +38,7 @@ static bool parse_mount_flag(const char *word, struct mount_flags *flags)
     else if (strcmp(word, "nosuid") == 0)
         flags->attributes |= ATTR_NOSUID;
     else if (strcmp(word, "nodev") == 0)
-        flags->attributes |=    /* What the mount table shows as its source. */
-    if (syscall(NR_FSCONFIG, context, CONFIG_SET_STRING, "source", "tmpfs", 0) < 0)
-        die_errno("can't make a tmpfs for \"%s\"", target);
- ATTR_NODEV;
+        flags->attributes |= ATTR_NODEV;
     else if (strcmp(word, "noexec") == 0)
         flags->attributes |= ATTR_NOEXEC;
     else if (strcmp(word, "private") == 0)
@@ -324,6 +321,9 @@ static int make_tmpfs(const char *options, const char *target)
     int context = (int)syscall(NR_FSOPEN, "tmpfs", 1u /* FSOPEN_CLOEXEC */);
     if (context < 0)
         die("can't make a tmpfs for \"%s\": %s", target, mount_reason(errno));
+    /* What the mount table shows as its source. */
+    if (syscall(NR_FSCONFIG, context, CONFIG_SET_STRING, "source", "tmpfs", 0) < 0)
+        die_errno("can't make a tmpfs for \"%s\"", target);
     uint64_t attributes = ATTR_NOSUID | ATTR_NODEV;
     char name[32], value[64];
     bool read_only = false;
