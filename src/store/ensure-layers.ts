@@ -1,15 +1,46 @@
 /**
- * Unpacks again what is missing of an image's layers, from its blobs: a layer that had not reached the
- * disk when the power failed, or one in a form that this machine can no longer use. Whoever is about to
- * use an image's layers calls this first; where nothing is missing it costs one stat per layer.
+ * Getting hold of an image that is in the store. `holdImage` is the whole protocol: find, lease, and look
+ * again. `ensureLayers` unpacks again what is missing of an image's layers, from its blobs: a layer that
+ * had not reached the disk when the power failed, or one in a form that this machine can no longer use;
+ * where nothing is missing it costs one stat per layer.
  */
 import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { systemError, TspodError } from '../errors.ts';
 import type { Compression } from '../image/oci.ts';
 import { verifyBlob } from './blobs.ts';
+import { imageDigests } from './digests.ts';
 import { Layout } from './layout.ts';
-import type { ImageRecord, Store } from './types.ts';
+import type { ImageRecord, Lease, Store } from './types.ts';
+
+/** A name that keeps moving to other images is somebody else's fault; this many times it is followed. */
+const MOST_LOOKS = 10;
+
+/**
+ * Finds an image in the store and keeps it, whole, for as long as the lease lives.
+ * @param find looks it up, e.g. `() => store.byName(name)`; called again after the lease names the image
+ * @param onWait called once when another process unpacks a missing layer
+ * @returns undefined when it is not there, or was removed in between
+ * @throws TspodError 'store' when a layer is missing and can't be unpacked again
+ */
+export async function holdImage(
+  store: Store,
+  lease: Lease,
+  find: () => ImageRecord | undefined,
+  onWait?: () => void,
+): Promise<ImageRecord | undefined> {
+  let found = find();
+  for (let looks = 0; found !== undefined && looks < MOST_LOOKS; looks++) {
+    lease.add(...imageDigests(found));
+    const again = find();
+    if (again?.id === found.id && again.manifestDigest === found.manifestDigest) {
+      await ensureLayers(store, again, onWait);
+      return again;
+    }
+    found = again;
+  }
+  return undefined;
+}
 
 /**
  * The caller holds a lease on the image.

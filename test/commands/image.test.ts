@@ -1,9 +1,14 @@
+import { mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Context } from '../../src/context.ts';
+import { writeImageUse } from '../../src/pod/folder.ts';
 import { findImage } from '../../src/store/find-image.ts';
 import type { ImageRecord, Store } from '../../src/store/types.ts';
 import { run as catManifest } from '../../stage0/commands/image-cat-manifest.ts';
+import { run as gc } from '../../stage0/commands/image-gc.ts';
 import { type ImageListArgs, run as list } from '../../stage0/commands/image-list.ts';
+import { run as rm } from '../../stage0/commands/image-rm.ts';
 import { addTestImage, openTestStore, temporaryFolder, testImage } from '../store/support.ts';
 
 const BUSYBOX = 'docker://127.0.0.1:5000/busybox:latest';
@@ -152,6 +157,72 @@ describe('image cat-manifest', () => {
     await catManifest(context(), { positionals: ['busybox'], flags: { prettyPrint: true } });
     expect(printed).toMatch(/^\{\n\t"schemaVersion": 2/);
     expect(JSON.parse(printed).config.digest).toBe(busybox.id);
+  });
+});
+
+describe('image rm and gc', () => {
+  let complaints: string;
+
+  beforeEach(() => {
+    complaints = '';
+    vi.spyOn(process.stderr, 'write').mockImplementation(chunk => {
+      complaints += String(chunk);
+      return true;
+    });
+  });
+
+  const rmContext = (program: Context['program'] = 'tspod') => ({
+    ...context(program),
+    command: 'rm',
+  });
+
+  test('rm takes the image and all that is only its own', async () => {
+    expect(await rm(rmContext(), { positionals: ['busybox'] })).toBe(0);
+    expect(printed).toBe(`successfully removed image "${busybox.id}"\n`);
+    expect(complaints).toBe('tspod: 1 image(s) successfully removed\n');
+    expect(store.images().map(image => image.id)).toEqual([redis.id]);
+    expect(store.blobs.has(busybox.manifestDigest)).toBe(false);
+    expect(store.layers.has(busybox.layers[0]?.diffId ?? busybox.id)).toBe(false);
+  });
+
+  test('rm as rkt: its words, and its exit status for an unknown image', async () => {
+    expect(await rm(rmContext('rkt'), { positionals: ['nothing', redis.id] })).toBe(0);
+    expect(printed).toBe(`successfully removed aci for image: "${redis.id.replace(':', '-')}"\n`);
+    expect(complaints).toMatch(/^rm: image "nothing": no image IDs found/);
+    expect(complaints).toMatch(/^rm: 1 image\(s\) successfully removed$/m);
+  });
+
+  test('rm: an unknown image is an error, the others go all the same', async () => {
+    expect(await rm(rmContext(), { positionals: ['nothing', 'busybox'] })).toBe(254);
+    expect(store.images()).toHaveLength(1);
+    await expect(rm(rmContext(), { positionals: [] })).rejects.toMatchObject({ code: 'usage' });
+  });
+
+  test('what a pod uses stays: rm takes the name, gc the rest when the pod is gone', async () => {
+    const pod = join(folder.path, 'pods/prepared/00000000-0000-4000-8000-000000000000');
+    mkdirSync(pod, { recursive: true });
+    const layers = busybox.layers.map(layer => layer.diffId);
+    writeImageUse(pod, 'app', { ...busybox, name: BUSYBOX, layers });
+    expect(await rm(rmContext(), { positionals: ['busybox'] })).toBe(0);
+    expect(store.byName(BUSYBOX)).toBeUndefined();
+    expect(layers.every(layer => store.layers.has(layer))).toBe(true);
+    rmSync(join(folder.path, 'pods'), { recursive: true });
+    const flags = { gracePeriod: '24h0m0s' };
+    expect(await gc({ ...context(), command: 'gc' }, { positionals: [], flags })).toBe(0);
+    expect(layers.some(layer => store.layers.has(layer))).toBe(false);
+    expect(store.images()).toHaveLength(1);
+    expect(complaints).toContain(`removed layer "${layers[0]}"`);
+  });
+
+  test('gc: the grace period decides', async () => {
+    const run = (gracePeriod: string) =>
+      gc({ ...context(), command: 'gc' }, { positionals: [], flags: { gracePeriod } });
+    expect(await run('24h')).toBe(0);
+    expect(store.images()).toHaveLength(2);
+    expect(await run('0s')).toBe(0);
+    expect(store.images()).toHaveLength(0);
+    expect(printed.split('\n')).toHaveLength(3);
+    await expect(run('soon')).rejects.toMatchObject({ code: 'usage' });
   });
 });
 

@@ -4,6 +4,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmSync,
   statSync,
   utimesSync,
   writeFileSync,
@@ -11,11 +12,13 @@ import {
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { describe, expect, test } from 'vitest';
+import { ensureLayers, holdImage } from '../../src/store/ensure-layers.ts';
 import { openStore } from '../../src/store/store.ts';
 import type { PodImageUse } from '../../src/store/types.ts';
 import {
   addTestImage,
   addTestLayer,
+  assertWhole,
   fileForm,
   openTestStore,
   sha256,
@@ -124,7 +127,6 @@ describe('the database', () => {
       expect(() => broken.images()).toThrow(/store\.db is damaged/);
       broken.close();
     }
-    const { rmSync } = await import('node:fs');
     rmSync(path);
     const reader = openStore(folder.path, { forms: [fileForm], readOnly: true });
     expect(() => reader.images()).toThrow(/missing or unfinished/);
@@ -294,7 +296,6 @@ describe('layers', () => {
     writeFileSync(record, rebooted);
     expect(store.layers.has(diffId)).toBe(false);
     expect(() => store.layers.tree(diffId)).toThrow(/not in the store/);
-    const { ensureLayers } = await import('../../src/store/ensure-layers.ts');
     await ensureLayers(store, image);
     expect(readFileSync(join(store.layers.tree(diffId), 'content'))).toEqual(layer);
   });
@@ -384,6 +385,46 @@ describe('images', () => {
     expect(Date.now() - (store.byName(NAME)?.lastUsedAt ?? 0)).toBeGreaterThan(3_500_000);
     store.touch(image);
     expect(Date.now() - (store.byName(NAME)?.lastUsedAt ?? 0)).toBeLessThan(60_000);
+  });
+});
+
+describe('getting hold of an image', () => {
+  test('found, leased, whole', async () => {
+    using folder = temporaryFolder();
+    const store = openTestStore(folder.path);
+    const image = await addTestImage(store, testImage('a', ['one']), NAME);
+    rmSync(join(store.layers.tree(sha256('one')), '..'), { recursive: true });
+    const lease = store.lease();
+    const held = await holdImage(store, lease, () => store.byName(NAME));
+    expect(held).toEqual(image);
+    openTestStore(folder.path).gc({ graceMs: -1, inUse: NOBODY });
+    assertWhole(store);
+    expect(store.byName(NAME)?.id).toBe(image.id);
+    expect(await holdImage(store, lease, () => store.byName('other'))).toBeUndefined();
+  });
+
+  test('removed or moved between the look and the lease', async () => {
+    using folder = temporaryFolder();
+    const store = openTestStore(folder.path);
+    const first = await addTestImage(store, testImage('a', ['one']), NAME);
+    const second = await addTestImage(store, testImage('b', ['two']), 'other');
+    const answers = [first, second, second];
+    const lease = store.lease();
+    expect((await holdImage(store, lease, () => answers.shift()))?.id).toBe(second.id);
+    const gone = [first, undefined];
+    expect(await holdImage(store, lease, () => gone.shift())).toBeUndefined();
+  });
+
+  test('a missing layer whose blob is damaged says so', async () => {
+    using folder = temporaryFolder();
+    const store = openTestStore(folder.path);
+    const image = await addTestImage(store, testImage('a', ['one']), NAME);
+    rmSync(join(store.layers.tree(sha256('one')), '..'), { recursive: true });
+    writeFileSync(store.blobs.path(sha256('one')), 'two');
+    await expect(ensureLayers(store, image)).rejects.toThrow(/its content is damaged/);
+    await expect(ensureLayers(store, image)).rejects.toThrow(/neither it nor its blob/);
+    await addTestImage(store, testImage('a', ['one']), NAME);
+    assertWhole(store);
   });
 });
 
