@@ -6,6 +6,9 @@ import { TspodError } from '../../src/errors.ts';
 import { type Isolation, readIsolation } from '../../src/pod/isolators.ts';
 import type { Pod, PodApp } from '../../src/pod/pod.ts';
 
+/** The launcher has 1024 slots, some of which fly uses itself. */
+const MAX_MOUNTS = 1000;
+
 /** The pod's only app. @throws TspodError 'unsupported' */
 export function onlyApp(pod: Pod): PodApp {
   const [app, ...others] = pod.apps;
@@ -54,6 +57,9 @@ export function check(pod: Pod): void {
   const foreign = annotations.find(({ name }) => name.startsWith('coreos.com/rkt/'));
   if (foreign !== undefined)
     throw unsupported(`annotation ${foreign.name}: fly can't do what it asks for`);
+  if (app.mounts.length > MAX_MOUNTS) {
+    throw unsupported(`app "${app.name}": ${app.mounts.length} mounts are over the limit of ${MAX_MOUNTS}`);
+  }
   const [other] = isolationOf(pod, app).others;
   if (other !== undefined)
     throw unsupported(`isolator ${other} of app "${app.name}": fly can't enforce it`);

@@ -2,6 +2,7 @@
  * fly: one app in a root file system of its own and nothing else of its own. For tools of the host that
  * should come as images. README.md says what it isolates and what not.
  */
+import { randomUUID } from 'node:crypto';
 import { closeSync, readFileSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { errnoOf, systemError, TspodError } from '../../src/errors.ts';
@@ -48,7 +49,8 @@ function enter(pod: Pod, running: RunningPod, request: EnterRequest): LaunchPlan
     ['program', pod.options.program],
     ['join-cgroups', String(pid)],
     ['join-namespaces', `${pid}:${startTime}`, 'mount'],
-    ['start', `${running.dir}/appsinfo/${app.name}/enter-plan`],
+    // Of this call alone: two that enter at once must not start each other's command.
+    ['start', `${running.dir}/appsinfo/${app.name}/enter-plan-${randomUUID()}`],
   ];
   const appSteps: Step[] = [
     ...identitySteps(pod, app, join(running.dir, app.root)),

@@ -18,6 +18,10 @@ export const CGROUPS_FILE = 'subcgroup';
 const FALLBACK_HOSTS = '127.0.0.1 localhost localhost.localdomain\n::1 localhost\n';
 /** Of the host, wholly visible in every fly pod. */
 const HOST_TREES = ['dev', 'proc', 'sys'];
+/** Slots of the launcher: the host's trees from 0 on, then the two files, then volumes. */
+const RESOLV_CONF_SLOT = '3';
+const HOSTS_SLOT = '4';
+const FIRST_VOLUME_SLOT = 5;
 
 export function launchSteps(pod: Pod, app: PodApp): readonly Step[] {
   const { options } = pod;
@@ -25,7 +29,7 @@ export function launchSteps(pod: Pod, app: PodApp): readonly Step[] {
   const held = app.mounts.map(({ volume, path }, index) => ({
     volume,
     path,
-    slot: `volume-${index}`,
+    slot: String(FIRST_VOLUME_SLOT + index),
   }));
   const network = networkFiles(pod, app.root);
   return [
@@ -33,14 +37,14 @@ export function launchSteps(pod: Pod, app: PodApp): readonly Step[] {
     ...(options.debug ? ([['debug']] satisfies Step[]) : []),
     // Before unshare: a clone taken afterwards would have lost its peer group with the host.
     ...held.flatMap(({ volume, slot }) => holdVolume(volume, slot)),
-    ...HOST_TREES.map((name): Step => ['hold', name, `/${name}`, 'recursive']),
+    ...HOST_TREES.map((name, slot): Step => ['hold', String(slot), `/${name}`, 'recursive']),
     ...network.hold,
     ['unshare', 'mount'],
     ['propagation', '/', 'rslave'],
     ...rootSteps(app),
     // A link here in an image would lead the mounts elsewhere (CVE-2019-19921 and its kin).
     ...HOST_TREES.map((name): Step => ['require-folder', app.root, name, '0755']),
-    ...HOST_TREES.map((name): Step => ['attach', name, app.root, `/${name}`, 'slave']),
+    ...HOST_TREES.map((name, slot): Step => ['attach', String(slot), app.root, `/${name}`, 'slave']),
     ['tmpfs', app.root, '/tmp', 'mode=1777'],
     ...network.place,
     ['symlink', app.root, '/etc/mtab', '../proc/self/mounts', 'if-missing'],
@@ -115,9 +119,9 @@ function networkFiles(
   if (dns.mode === 'servers')
     place.push(['file', root, '/etc/resolv.conf', '0644', resolvConf(dns), 'replace']);
   else if (dns.mode === 'host' || (dns.mode === 'default' && existsSync('/etc/resolv.conf'))) {
-    bindHostFile('resolv-conf', '/etc/resolv.conf');
+    bindHostFile(RESOLV_CONF_SLOT, '/etc/resolv.conf');
   }
-  if (hosts.mode === 'host') bindHostFile('hosts', '/etc/hosts');
+  if (hosts.mode === 'host') bindHostFile(HOSTS_SLOT, '/etc/hosts');
   else if (hosts.mode === 'entries')
     place.push(['file', root, '/etc/hosts', '0644', hostsFile(hosts.entries), 'replace']);
   else place.push(['file', root, '/etc/hosts', '0644', FALLBACK_HOSTS, 'if-missing']);
