@@ -180,7 +180,8 @@ export interface Store {
   settle(): void;
   /**
    * Removes images unused for `graceMs`, then layers and blobs that no image, pod or live lease
-   * names, and what dead writers left in tmp. `inUse` lists what pods use.
+   * names, and what dead writers left in tmp. `inUse` lists what pods use; it is called while nobody else
+   * can lease or add, and must not use the store itself.
    */
   gc(options: { readonly graceMs: number; readonly inUse: () => Iterable<PodImageUse> }): GcResult;
   close(): void;

@@ -5,7 +5,7 @@
 import type { Context } from '../../src/context.ts';
 import { TspodError } from '../../src/errors.ts';
 import { openStore } from '../../src/store/store.ts';
-import type { PullPolicy } from '../fetch/fetch.ts';
+import type { PullPolicy } from '../args/types.ts';
 import { directoryForm } from '../unpack/directory.ts';
 import { showImageId } from './image-id.ts';
 
