@@ -14,9 +14,11 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
+import type { Context } from '../src/context.ts';
 import { errnoOf, systemError, type TspodError } from '../src/errors.ts';
 import type { PodImageUse } from '../src/store/types.ts';
+import { artifact } from '../src/sys/artifacts.ts';
 
 /**
  * Why the run ended: the app ended by itself, was killed by a signal, could not be executed (its exec,
@@ -47,14 +49,11 @@ export interface RunResult {
   readonly finishedAt: string;
 }
 
-/** The record of a run that never came to a pod, or whose pod never came to a process. */
-export function failedResult(
-  error: TspodError,
-  pod: { uuid: string; createdAt: Date } | undefined,
-): RunResult {
+/** The record of a run that never came to a process. */
+export function failedResult(error: TspodError): RunResult {
   return {
     version: 1,
-    uuid: pod?.uuid ?? null,
+    uuid: null,
     name: null,
     flavor: null,
     reason: 'tspod-failed',
@@ -62,7 +61,7 @@ export function failedResult(
     signal: null,
     error: { code: error.code, message: error.line },
     apps: [],
-    createdAt: pod?.createdAt.toISOString() ?? null,
+    createdAt: null,
     startedAt: null,
     finishedAt: new Date().toISOString(),
   };
@@ -130,4 +129,34 @@ function isSpecialFile(file: string): boolean {
     if (errnoOf(error) === 'ENOENT') return false;
     throw error;
   }
+}
+
+/** The value of `--result` in a command line that may be wrong elsewhere. */
+export function resultFileIn(argv: readonly string[]): string | undefined {
+  const end = argv.indexOf('--');
+  const own = end < 0 ? argv : argv.slice(0, end);
+  const index = own.findLastIndex(word => word === '--result' || word.startsWith('--result='));
+  const word = own[index];
+  if (word === undefined) return undefined;
+  return word === '--result' ? own[index + 1] : word.slice('--result='.length);
+}
+
+/**
+ * What the launcher executes when the app has ended, if anything must be done then. Without it nobody
+ * outlives the app and the process becomes the app itself.
+ */
+export function finishCommand(
+  context: Context,
+  args: { readonly result?: string; readonly rm: boolean },
+): ((uuid: string) => readonly string[]) | undefined {
+  if (args.result === undefined && !args.rm) return undefined;
+  return uuid => [
+    process.execPath,
+    artifact('tspod.js'),
+    'finish',
+    `--dir=${context.dir}`,
+    ...(args.result === undefined ? [] : [`--result=${resolve(args.result)}`]),
+    ...(args.rm ? ['--rm'] : []),
+    uuid,
+  ];
 }

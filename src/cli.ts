@@ -1,0 +1,297 @@
+/**
+ * The command table: each command with its flags, what it is for, and how it is called. The code of a
+ * command is imported when it is called. rkt's commands that are not in this version are refused by name.
+ */
+import { FLAGS } from '../stage0/args/tables.ts';
+import type { CommandShape, Tokens } from '../stage0/args/tokenizer.ts';
+import type { Context } from './context.ts';
+import { TspodError } from './errors.ts';
+
+export interface Command extends CommandShape {
+  /** After the program's name and the path. */
+  readonly usage: string;
+  readonly about: string;
+  /** Further paragraphs of the help page; among them where tspod differs from rkt. */
+  readonly more?: string;
+  readonly hidden?: boolean;
+  readonly run: (context: Context, tokens: Tokens<Command>) => Promise<number>;
+}
+
+const UUID_NOTE = 'A pod is named by its UUID, the beginning of it, or its --pod-name.';
+
+export const COMMANDS: readonly Command[] = [
+  {
+    path: 'fetch',
+    flags: FLAGS.fetch,
+    usage: 'IMAGE...',
+    about: 'Fetch images into the store, verify them and print their ids',
+    more: 'IMAGE: docker://HOST[:PORT]/NAME[:TAG][@DIGEST], oci:FOLDER[:TAG], oci-archive:FILE[:TAG], a path, an image id, or a name that is in the store.',
+    run: async (context, { positionals, flags }) => {
+      const { pullPolicy } = await import('../stage0/args/pod-args.ts');
+      const { run } = await import('../stage0/commands/fetch.ts');
+      return run(context, {
+        positionals,
+        flags: { full: flags.bool('full'), pullPolicy: pullPolicy(flags) },
+      });
+    },
+  },
+  {
+    path: 'run',
+    flags: FLAGS.run,
+    images: true,
+    usage: '[FLAGS] IMAGE [IMAGE FLAGS] [-- ARGS [---]] ...',
+    about: 'Run a pod: this process becomes it',
+    more: 'Flags of an image follow it. "--" begins the arguments of its app, "---" ends them.\n\nUnlike rkt: the flavor is fly unless --stage1-name says otherwise; what a flavor can\'t honour is refused by name instead of ignored; with --rm or --result the launcher stays as the parent of the app.',
+    run: async (context, { flags, images }) => {
+      const { podArgs } = await import('../stage0/args/pod-args.ts');
+      const { run } = await import('../stage0/commands/run.ts');
+      return run(context, podArgs(flags, images));
+    },
+  },
+  {
+    path: 'prepare',
+    flags: FLAGS.prepare,
+    images: true,
+    usage: '[FLAGS] IMAGE [IMAGE FLAGS] [-- ARGS [---]] ...',
+    about: 'Prepare a pod to be started later and print its UUID',
+    run: async (context, { flags, images }) => {
+      const { podArgs } = await import('../stage0/args/pod-args.ts');
+      const { run } = await import('../stage0/commands/prepare.ts');
+      return run(context, podArgs(flags, images));
+    },
+  },
+  {
+    path: 'run-prepared',
+    flags: FLAGS['run-prepared'],
+    usage: 'POD',
+    about: 'Run a pod that was prepared: this process becomes it',
+    more: UUID_NOTE,
+    run: async (context, { flags, positionals }) => {
+      const { runPreparedArgs } = await import('../stage0/args/pod-args.ts');
+      const { onePod } = await import('../stage0/args/pods.ts');
+      const { run } = await import('../stage0/commands/run-prepared.ts');
+      return run(context, runPreparedArgs(flags, onePod(context, positionals, flags)));
+    },
+  },
+  {
+    path: 'list',
+    flags: FLAGS.list,
+    usage: '',
+    about: 'List the pods',
+    run: async (context, { flags }) => {
+      const { run } = await import('../stage0/commands/list.ts');
+      return run(context, {
+        full: flags.bool('full'),
+        noLegend: flags.bool('no-legend'),
+        format: flags.text('format'),
+      });
+    },
+  },
+  {
+    path: 'status',
+    flags: FLAGS.status,
+    usage: 'POD',
+    about: "Show a pod's state, times, process and exit statuses",
+    more: UUID_NOTE,
+    run: async (context, { flags, positionals }) => {
+      const { onePod } = await import('../stage0/args/pods.ts');
+      const { run } = await import('../stage0/commands/status.ts');
+      return run(context, {
+        pod: onePod(context, positionals, flags, 1),
+        wait: flags.textOr('wait', 'false'),
+        waitReady: flags.textOr('wait-ready', 'false'),
+        format: flags.text('format'),
+      });
+    },
+  },
+  {
+    path: 'cat-manifest',
+    flags: FLAGS['cat-manifest'],
+    usage: 'POD',
+    about: "Print a pod's manifest",
+    more: UUID_NOTE,
+    run: async (context, { flags, positionals }) => {
+      const { onePod } = await import('../stage0/args/pods.ts');
+      const { run } = await import('../stage0/commands/cat-manifest.ts');
+      return run(context, {
+        pod: onePod(context, positionals, flags),
+        prettyPrint: flags.bool('pretty-print'),
+      });
+    },
+  },
+  {
+    path: 'enter',
+    flags: FLAGS.enter,
+    commandAfter: 2,
+    usage: '[--app=NAME] POD [COMMAND [ARGS...]]',
+    about: 'Execute a command inside an app of a running pod, with the isolation of the app',
+    more: `${UUID_NOTE}\n\nUnlike rkt: the command gets the app's user, capabilities, seccomp filter, limits and cgroups; without a command it is /bin/bash, or /bin/sh where the image has no bash.`,
+    run: async (context, { flags, positionals }) => {
+      const { podAndCommand } = await import('../stage0/args/pods.ts');
+      const { run } = await import('../stage0/commands/enter.ts');
+      return run(context, { ...podAndCommand(context, positionals, flags), app: flags.text('app') });
+    },
+  },
+  {
+    path: 'stop',
+    flags: FLAGS.stop,
+    usage: 'POD...',
+    about: 'Ask pods to end (SIGTERM), or kill them with --force',
+    more: UUID_NOTE,
+    run: async (context, { flags, positionals }) => {
+      const { somePods } = await import('../stage0/args/pods.ts');
+      const { run } = await import('../stage0/commands/stop.ts');
+      return run(context, {
+        pods: somePods(context, positionals, flags, 1),
+        force: flags.bool('force'),
+      });
+    },
+  },
+  {
+    path: 'rm',
+    flags: FLAGS.rm,
+    usage: 'POD...',
+    about: 'Remove pods that do not run',
+    more: UUID_NOTE,
+    run: async (context, { flags, positionals }) => {
+      const { somePods } = await import('../stage0/args/pods.ts');
+      const { run } = await import('../stage0/commands/rm.ts');
+      return run(context, { pods: somePods(context, positionals, flags) });
+    },
+  },
+  {
+    path: 'gc',
+    flags: FLAGS.gc,
+    usage: '',
+    about: 'Remove ended pods, expired prepared pods and what failed preparations left',
+    run: async (context, { flags }) => {
+      const { run } = await import('../stage0/commands/gc.ts');
+      return run(context, {
+        gracePeriod: flags.textOr('grace-period', ''),
+        expirePrepared: flags.textOr('expire-prepared', ''),
+        markOnly: flags.bool('mark-only'),
+      });
+    },
+  },
+  {
+    path: 'image list',
+    flags: FLAGS['image list'],
+    usage: '',
+    about: 'List the images in the store',
+    run: async (context, { flags, positionals }) => {
+      const { run } = await import('../stage0/commands/image-list.ts');
+      return run(context, {
+        positionals,
+        flags: {
+          fields: commaList(flags.list('fields')),
+          sort: commaList(flags.list('sort')),
+          order: flags.textOr('order', 'asc'),
+          noLegend: flags.bool('no-legend'),
+          full: flags.bool('full'),
+          format: flags.text('format'),
+        },
+      });
+    },
+  },
+  {
+    path: 'image rm',
+    flags: FLAGS['image rm'],
+    usage: 'IMAGE...',
+    about: 'Remove images from the store',
+    run: async (context, { positionals }) => {
+      const { run } = await import('../stage0/commands/image-rm.ts');
+      return run(context, { positionals });
+    },
+  },
+  {
+    path: 'image gc',
+    flags: FLAGS['image gc'],
+    usage: '',
+    about: 'Remove images that were not used for a while, and what nothing uses',
+    run: async (context, { positionals, flags }) => {
+      const { run } = await import('../stage0/commands/image-gc.ts');
+      return run(context, {
+        positionals,
+        flags: { gracePeriod: flags.textOr('grace-period', '') },
+      });
+    },
+  },
+  {
+    path: 'image cat-manifest',
+    flags: FLAGS['image cat-manifest'],
+    usage: 'IMAGE',
+    about: "Print an image's manifest",
+    run: async (context, { positionals, flags }) => {
+      const { run } = await import('../stage0/commands/image-cat-manifest.ts');
+      return run(context, { positionals, flags: { prettyPrint: flags.bool('pretty-print') } });
+    },
+  },
+  {
+    path: 'image fetch',
+    flags: FLAGS.fetch,
+    usage: 'IMAGE...',
+    about: '',
+    hidden: true,
+    run: (context, tokens) => commandAt('fetch').run(context, tokens),
+  },
+  {
+    path: 'config',
+    flags: FLAGS.config,
+    usage: '',
+    about: 'Print the configuration in force, as JSON',
+    run: async (context, { flags }) => {
+      const { run } = await import('../stage0/commands/config.ts');
+      return run(context, { flags: { prettyPrint: flags.bool('pretty-print') } });
+    },
+  },
+  {
+    path: 'version',
+    flags: FLAGS.version,
+    usage: '',
+    about: 'Print the version',
+    run: async (context, { flags }) => {
+      const { run } = await import('../stage0/commands/version.ts');
+      return run(context, { format: flags.text('format') });
+    },
+  },
+  {
+    path: 'help',
+    flags: FLAGS.help,
+    usage: '[COMMAND]',
+    about: 'Show the help of a command',
+    run: async (context, { positionals }) => {
+      const { printHelp } = await import('../stage0/args/help.ts');
+      return printHelp(COMMANDS, context.program, positionals);
+    },
+  },
+  {
+    path: 'finish',
+    flags: FLAGS.finish,
+    usage: '',
+    about: '',
+    hidden: true,
+    run: async (context, { positionals, flags }) => {
+      const [uuid = '', kind = '', number = ''] = positionals;
+      const { run } = await import('../stage0/commands/finish.ts');
+      return run(context, {
+        uuid,
+        result: flags.text('result'),
+        rm: flags.bool('rm'),
+        kind,
+        number: Number(number),
+      });
+    },
+  },
+];
+
+/** @throws Error when the table has no such command */
+export function commandAt(path: string): Command {
+  const found = COMMANDS.find(command => command.path === path);
+  if (found === undefined) throw new TspodError('usage', `unknown command ${JSON.stringify(path)}`);
+  return found;
+}
+
+/** Go's list flags: repeated, and separated by commas. */
+function commaList(values: readonly string[]): readonly string[] {
+  return values.flatMap(value => value.split(',')).filter(value => value !== '');
+}
