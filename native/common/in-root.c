@@ -26,7 +26,30 @@ int open_in_root(int root, const char *path, uint64_t flags, mode_t mode)
     }
 }
 
-int make_folders_in_root(int root, const char *path, mode_t mode)
+static int make_folders(int root, const char *path, mode_t mode, int links);
+
+/* A link that leads nowhere: what it names is made, below the root as everything. */
+static int make_link_target(int root, int parent, const char *name, const char *prefix, const char *rest, mode_t mode,
+                            int links)
+{
+    char link[PATH_MAX], path[PATH_MAX];
+    ssize_t length = readlinkat(parent, name, link, sizeof link - 1);
+    if (length < 0 || links == 0) {
+        errno = ELOOP;
+        return -1;
+    }
+    link[length] = '\0';
+    /* A relative link starts where the link lies; the string is only ever resolved below the root. */
+    int size = link[0] == '/' ? snprintf(path, sizeof path, "%s/%s", link, rest)
+                              : snprintf(path, sizeof path, "%.*s/%s/%s", (int)(strlen(prefix) - strlen(name)), prefix, link, rest);
+    if (size < 0 || (size_t)size >= sizeof path) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    return make_folders(root, path, mode, links - 1);
+}
+
+static int make_folders(int root, const char *path, mode_t mode, int links)
 {
     if (strlen(path) >= PATH_MAX) {
         errno = ENAMETOOLONG;
@@ -61,8 +84,13 @@ int make_folders_in_root(int root, const char *path, mode_t mode)
             /* EEXIST: somebody else made it, or it is a link that leads nowhere. */
             if (mkdirat(parent, name, mode) == 0 || errno == EEXIST) {
                 next = open_in_root(root, prefix, O_PATH | O_DIRECTORY, 0);
-                if (next < 0 && errno == ENOENT)
-                    errno = ELOOP;
+                if (next < 0 && errno == ENOENT) {
+                    next = make_link_target(root, parent, name, prefix, at, mode, links);
+                    int reason = errno;
+                    close(parent);
+                    errno = reason;
+                    return next;
+                }
             }
         }
         int reason = errno;
@@ -71,6 +99,11 @@ int make_folders_in_root(int root, const char *path, mode_t mode)
         parent = next;
     }
     return parent;
+}
+
+int make_folders_in_root(int root, const char *path, mode_t mode)
+{
+    return make_folders(root, path, mode, 40 /* as the kernel follows */);
 }
 
 int open_parent_in_root(int root, const char *path, char name[256])
