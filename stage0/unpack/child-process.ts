@@ -167,5 +167,5 @@ function entry(): string {
 
 /** Nothing of the parent's own flags; memory is bounded, because only views of chunks are kept. */
 function nodeFlags(): string[] {
-  return ['--no-warnings', '--max-old-space-size=256'];
+  return ['--no-warnings', '--max-old-space-size=256', '--max-semi-space-size=2'];
 }

@@ -9,7 +9,7 @@ import { reasonOf, TspodError } from '../../src/errors.ts';
 import type { Compression } from '../../src/image/oci.ts';
 import { type Bounds, overBound } from './bounds.ts';
 
-const CHUNK = 1024 * 1024;
+const CHUNK = 128 * 1024;
 
 /** Yields the uncompressed archive. @throws TspodError 'unpack', 'limit', 'unsupported' */
 export async function* decompress(
