@@ -1,0 +1,196 @@
+/** fly: the contract, and what is fly's own: refusals, limits by cgroup, enter, stop, gc. */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { encodePlan } from '../../src/pod/launch-plan.ts';
+import type { Pod } from '../../src/pod/pod.ts';
+import { artifact } from '../../src/sys/artifacts.ts';
+import { fly } from '../../stage1-flavors/fly/fly.ts';
+import { flavorByName } from '../../stage1-flavors/index.ts';
+import { assemble, FlyHouse, type Wanted } from '../support/fly-pod.ts';
+import { flavorContract } from './contract.ts';
+
+flavorContract('fly', () => new FlyHouse());
+
+describe('flavorByName', () => {
+  it.each([
+    'fly',
+    'stage1-fly',
+    'coreos.com/rkt/stage1-fly:1.30.0',
+    'example.com/stage1-fly',
+    'coreos.com/rkt/stage1-fly',
+  ])('%s', name => expect(flavorByName(name).name).toBe('fly'));
+  it.each([
+    'nspawn',
+    'kvm',
+    'coreos.com/rkt/stage1-coreos:1.30.0',
+    'coreos.com/rkt/stage1-kvm:1.30.0',
+  ])('%s', name => expect(() => flavorByName(name)).toThrow('is not in this version'));
+  it.each(['bogus', '', 'toString', '__proto__'])('%s', name =>
+    expect(() => flavorByName(name)).toThrow('there is no such flavor'),
+  );
+});
+
+describe('what fly refuses, by name', () => {
+  it.each<[string, Wanted]>([
+    ['--net=none', { args: { net: 'none' } }],
+    ['--net=default', { args: { net: 'default' } }],
+    ['--port=80-tcp', { args: { ports: ['80-tcp:8080'] }, config: { ExposedPorts: ['80/tcp'] } }],
+    ['--hostname=box', { args: { hostname: 'box' } }],
+    ['--ipc=private', { args: { ipc: 'private' } }],
+    ['--private-users', { args: { privateUsers: true }, overlay: false }],
+    ['--mds-register', { args: { mdsRegister: true } }],
+    [
+      'annotation coreos.com/rkt/stage2/stdin',
+      { flags: { annotations: ['coreos.com/rkt/stage2/stdin=tty'] } },
+    ],
+  ])('%s', (words, wanted) => {
+    expect(() => fly.check(assemble(wanted))).toThrow(words);
+  });
+  it('isolators that it can not enforce', () => {
+    const pod = assemble();
+    const [app] = pod.apps;
+    if (app === undefined) throw new Error('no app');
+    const isolators = [{ name: 'resource/block-bandwidth', value: { limit: '1M' } }];
+    const asked: Pod = { ...pod, apps: [{ ...app, app: { ...app.app, isolators } }] };
+    expect(() => fly.check(asked)).toThrow('isolator resource/block-bandwidth of app "busybox"');
+    expect(() => fly.check({ ...pod, apps: [app, app] })).toThrow(
+      'fly only supports 1 application per Pod for now',
+    );
+  });
+});
+
+describe('a running pod', () => {
+  let house: FlyHouse;
+  beforeAll(() => {
+    house = new FlyHouse();
+  });
+  afterAll(() => house.remove());
+
+  const isolated: Wanted = {
+    appArgs: ['sleep', '1000'],
+    config: { User: 'ann', Env: ['COLOR=blue'] },
+    flags: {
+      capsRetain: ['CAP_KILL'],
+      seccomp: 'mode=remove,errno=EPERM,mount',
+      rlimits: ['nofile=100:200'],
+      oomScoreAdj: '100',
+      ...(existsSync('/sys/fs/cgroup/memory') ? { memory: '64Mi' } : {}),
+    },
+  };
+
+  async function start(
+    wanted: Wanted,
+  ): Promise<{ child: ChildProcess; pod: Pod; dir: string; pid: number; ended: Promise<unknown> }> {
+    const { dir, pod } = house.prepare(wanted);
+    const child = spawn('unshare', ['-m', '--propagation', 'private', artifact('launch'), dir], {
+      stdio: 'inherit',
+    });
+    const ended = new Promise(resolve =>
+      child.on('exit', (status, signal) => resolve({ status, signal })),
+    );
+    while (!existsSync(join(dir, 'pid'))) {
+      expect(child.exitCode).toBeNull();
+      await sleep(5);
+    }
+    const pid = Number(readFileSync(join(dir, 'pid'), 'utf8').split(' ')[0]);
+    while (!readFileSync(`/proc/${pid}/cmdline`, 'utf8').startsWith('/bin/busybox')) await sleep(5);
+    return { child, pod, dir, pid, ended };
+  }
+
+  function enter(
+    pod: Pod,
+    dir: string,
+    pid: number,
+    command: readonly string[],
+    environment: Record<string, string> = {},
+  ) {
+    const plan = fly.enter(
+      pod,
+      { uuid: pod.uuid, dir, pid },
+      { app: 'busybox', command, environment },
+    );
+    const appPlan = plan.steps.at(-1)?.[1];
+    const steps = plan.apps.get('busybox');
+    if (typeof appPlan !== 'string' || steps === undefined) throw new Error('no app plan');
+    writeFileSync(appPlan, encodePlan(steps));
+    const file = join(dir, 'enter');
+    writeFileSync(file, encodePlan(plan.steps));
+    const fd = openSync(file, 'r');
+    try {
+      return spawnSync(artifact('launch'), ['--plan-fd', '3'], {
+        stdio: ['ignore', 'pipe', 'pipe', fd],
+        encoding: 'utf8',
+        env: {},
+      });
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  it('CVE-2019-10144, -10145, -10147: who enters has the app’s user, rights, limits and cgroups', async () => {
+    const { pod, dir, pid, ended } = await start(isolated);
+    try {
+      const lines = /^(?:Uid|Gid|Groups|Cap\w+|NoNewPrivs|Seccomp|Seccomp_filters):.*$/gm;
+      const inside = enter(pod, dir, pid, ['/bin/busybox', 'sh', '-c', 'cat /proc/self/status']);
+      expect(inside.stderr).toBe('');
+      expect(inside.stdout.match(lines)).toEqual(
+        readFileSync(`/proc/${pid}/status`, 'utf8').match(lines),
+      );
+      const more = enter(pod, dir, pid, [
+        '/bin/busybox',
+        'sh',
+        '-c',
+        'cat /proc/self/cgroup /proc/self/limits /proc/self/oom_score_adj; ls /proc/self/fd | wc -l',
+      ]);
+      const same = ['cgroup', 'limits', 'oom_score_adj']
+        .map(name => readFileSync(`/proc/${pid}/${name}`, 'utf8'))
+        .join('');
+      expect(more.stdout.startsWith(same)).toBe(true);
+      const env = enter(pod, dir, pid, ['/bin/busybox', 'env'], { TERM: 'dumb' });
+      expect(env.stdout.split('\n')).toEqual(
+        expect.arrayContaining(['COLOR=blue', 'TERM=dumb', 'HOME=/home/ann']),
+      );
+      expect(
+        enter(pod, dir, pid, ['/bin/busybox', 'mount', '-t', 'tmpfs', 'x', '/work']).status,
+      ).not.toBe(0);
+    } finally {
+      fly.stop({ uuid: pod.uuid, dir, pid }, true);
+      expect(await ended).toEqual({ status: null, signal: 'SIGKILL' });
+    }
+    fly.gc({ uuid: pod.uuid, dir });
+    fly.gc({ uuid: pod.uuid, dir });
+    if (existsSync(join(dir, 'subcgroup'))) {
+      for (const folder of readFileSync(join(dir, 'subcgroup'), 'utf8').trim().split('\n'))
+        expect(existsSync(folder)).toBe(false);
+    }
+  });
+
+  it('stop asks with SIGTERM, and leaves a process alone that has the number by now', async () => {
+    const { pod, dir, pid, ended } = await start({
+      appArgs: ['sh', '-c', 'trap "exit 3" TERM; while :; do sleep 0.01; done'],
+    });
+    const running = { uuid: pod.uuid, dir, pid };
+    const text = readFileSync(join(dir, 'pid'), 'utf8');
+    writeFileSync(join(dir, 'pid'), text.replace(/ [0-9]+ /, ' 1 '));
+    fly.stop(running, true);
+    expect(enter(pod, dir, pid, ['/bin/busybox', 'true']).status).toBe(254);
+    writeFileSync(join(dir, 'pid'), text);
+    await sleep(50);
+    fly.stop(running, false);
+    expect(await ended).toEqual({ status: 3, signal: null });
+    fly.stop(running, true);
+  });
+
+  it('gc removes no folder that is not the pod’s own cgroup', () => {
+    const dir = join(house.dir, 'forged');
+    const victim = join(house.dir, 'victim');
+    mkdirSync(dir);
+    mkdirSync(victim);
+    writeFileSync(join(dir, 'subcgroup'), `${victim}\n`);
+    expect(() => fly.gc({ uuid: 'u', dir })).toThrow('not its own');
+    expect(existsSync(victim)).toBe(true);
+  });
+});
