@@ -1,0 +1,261 @@
+/**
+ * From what the user wrote to an image in the store (docs/images.md). Order of the steps: resolve by rkt's
+ * rules and pull policy; manifest; trust; config; layers; record. Nothing is fetched beyond what the next
+ * decision needs, and nothing unverified reaches the store.
+ */
+import { existsSync, lstatSync, statSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { type Context, warn } from '../../src/context.ts';
+import { TspodError } from '../../src/errors.ts';
+import type { Digest } from '../../src/image/digest.ts';
+import type { Descriptor, ImageManifest, Raw } from '../../src/image/oci.ts';
+import {
+  CONFIG_MAX_BYTES,
+  type ImageDocument,
+  parseImageConfig,
+  parseImageDocument,
+} from '../../src/image/oci-validate.ts';
+import { checkPlatform, choosePlatform, hostPlatform } from '../../src/image/platform.ts';
+import {
+  canonicalReference,
+  type ImageReference,
+  type LayoutReference,
+  looksLikeId,
+  parseReference,
+  type RegistryReference,
+} from '../../src/image/reference.ts';
+import { findImage } from '../../src/store/find-image.ts';
+import type { ImageRecord, Lease, Store } from '../../src/store/types.ts';
+import { admitImage } from '../verify/policy.ts';
+import { checkLayerType } from './compression.ts';
+import type { Timing } from './retry.ts';
+import type { ImageSource } from './source.ts';
+
+/** rkt: `new` is the default of run and prepare, `update` that of fetch. */
+export type PullPolicy = 'new' | 'update' | 'never';
+
+export interface FetchOptions {
+  readonly pullPolicy: PullPolicy;
+  readonly lease: Lease;
+  /** For tests. */
+  readonly timing?: Timing;
+}
+
+export interface FetchedImage {
+  readonly image: ImageRecord;
+  /** The name to show: the canonical reference, or an id. */
+  readonly name: string;
+}
+
+/** An index may name indexes; nobody nests them deeper. */
+const MAX_INDEX_DEPTH = 3;
+
+/**
+ * The image is whole in the store, and leased.
+ * @throws TspodError by cause; then nothing new is named in the store.
+ */
+export async function fetchImage(
+  context: Context,
+  store: Store,
+  text: string,
+  options: FetchOptions,
+): Promise<FetchedImage> {
+  const target = resolveText(store, parseReference(text), text);
+  if ('image' in target) return stored(store, options.lease, target.image, target.name);
+  const { remote } = target;
+  const name = canonicalReference(remote);
+  const known = store.byName(name);
+  if (known !== undefined && fromStore(remote, options.pullPolicy)) {
+    return stored(store, options.lease, known, name);
+  }
+  if (options.pullPolicy === 'never') {
+    throw new TspodError('not-found', `image "${text}": it is not in the store`, {
+      hint: 'fetch it first, or use another --pull-policy',
+    });
+  }
+  const source = await openSource(context, remote, options.timing);
+  try {
+    return { image: await fetchFrom(context, store, source, options.lease), name };
+  } finally {
+    source.close();
+  }
+}
+
+/** Files are looked at anew each time, as in rkt: they may have changed, and it costs next to nothing. */
+function fromStore(remote: RegistryReference | LayoutReference, policy: PullPolicy): boolean {
+  if (policy === 'never') return true;
+  // What is named by digest can't have changed.
+  return remote.kind === 'registry' && (policy === 'new' || remote.digest !== undefined);
+}
+
+type Target =
+  | { readonly image: ImageRecord; readonly name: string }
+  | { readonly remote: RegistryReference | LayoutReference };
+
+/** rkt's order: image id, then path, then name. */
+function resolveText(store: Store, reference: ImageReference, text: string): Target {
+  switch (reference.kind) {
+    case 'registry':
+    case 'oci':
+    case 'oci-archive':
+      return { remote: reference };
+    case 'path':
+      return { remote: layoutAt(reference.path, text) };
+    case 'id': {
+      const image = store.byIdPrefix(reference.id);
+      if (image !== undefined) return { image, name: image.names[0] ?? image.id };
+      throw new TspodError('not-found', `image "${text}": no image with this id is in the store`, {
+        hint: '"image list" shows what is there',
+      });
+    }
+    case 'name': {
+      if (looksLikeId(text)) {
+        const image = store.byIdPrefix(text);
+        if (image !== undefined) return { image, name: image.names[0] ?? image.id };
+      }
+      if (existsSync(text)) return { remote: layoutAt(text, text) };
+      return namedImage(store, text);
+    }
+  }
+}
+
+function namedImage(store: Store, text: string): Target {
+  try {
+    const image = findImage(store, text);
+    return { image, name: image.names.find(name => name.includes(text)) ?? image.id };
+  } catch (error) {
+    if (!(error instanceof TspodError) || error.code !== 'not-found') throw error;
+    throw new TspodError('not-found', `image "${text}": neither a file nor an image in the store`, {
+      hint: `to fetch it from a registry write docker://${text}`,
+    });
+  }
+}
+
+/** A bare path: a layout's folder or a tar of one. */
+function layoutAt(path: string, text: string): LayoutReference {
+  const stat = statSync(path, { throwIfNoEntry: false });
+  if (stat === undefined)
+    throw new TspodError('not-found', `image "${text}": no such file or folder`);
+  if (stat.isFile()) return { kind: 'oci-archive', path, tag: undefined };
+  if (!stat.isDirectory())
+    throw new TspodError('reference', `image "${text}": not a file or folder`);
+  if (lstatSync(join(path, 'oci-layout'), { throwIfNoEntry: false }) === undefined) {
+    throw new TspodError('reference', `image "${text}": the folder is not an OCI image layout`, {
+      hint: 'it has no file "oci-layout"',
+    });
+  }
+  return { kind: 'oci', path, tag: undefined };
+}
+
+async function stored(
+  store: Store,
+  lease: Lease,
+  image: ImageRecord,
+  name: string,
+): Promise<FetchedImage> {
+  lease.add(
+    image.id,
+    image.manifestDigest,
+    ...image.layers.flatMap(({ blob, diffId }) => [blob.digest, diffId]),
+  );
+  if (image.layers.some(({ diffId }) => !store.layers.has(diffId))) {
+    const { ensureLayers } = await import('../../src/store/ensure-layers.ts');
+    await ensureLayers(store, image);
+  }
+  return { image, name };
+}
+
+async function openSource(
+  context: Context,
+  remote: RegistryReference | LayoutReference,
+  timing: Timing | undefined,
+): Promise<ImageSource> {
+  if (remote.kind === 'registry') {
+    if (context.offline) {
+      const name = canonicalReference(remote);
+      throw new TspodError('offline', `image "${name}": ${remote.registry} would be contacted`, {
+        hint: 'it is not in the store; fetch it without --offline',
+      });
+    }
+    const [{ openRegistry }, { loadConfig }] = await Promise.all([
+      import('./registry.ts'),
+      import('../../src/config/config.ts'),
+    ]);
+    return openRegistry(context, loadConfig(context), remote, timing);
+  }
+  const { LayoutSource } = await import('./layout-source.ts');
+  const path = resolve(remote.path);
+  if (remote.kind === 'oci') {
+    const { openLayoutFolder } = await import('./layout-folder.ts');
+    return new LayoutSource(remote, openLayoutFolder(path));
+  }
+  const { openLayoutArchive } = await import('./layout-archive.ts');
+  return new LayoutSource(remote, openLayoutArchive(path));
+}
+
+async function fetchFrom(
+  context: Context,
+  store: Store,
+  source: ImageSource,
+  lease: Lease,
+): Promise<ImageRecord> {
+  const manifest = await findManifest(source);
+  const { config: configBlob, layers } = manifest.value;
+  lease.add(manifest.digest, configBlob.digest, ...layers.map(({ digest }) => digest));
+  const former = store.images().find(image => image.manifestDigest === manifest.digest);
+  const verdict = former?.verdict.admitted ? former.verdict : admitImage(context, source.name);
+  layers.forEach(checkLayerType);
+  const bytes = await source.document(configBlob, CONFIG_MAX_BYTES);
+  const config = parseImageConfig(bytes, configBlob.digest);
+  checkPlatform(config.value, hostPlatform(), `image "${source.name}"`);
+  const wanted = pair(layers, config.value.diffIds, source.name);
+  lease.add(...config.value.diffIds);
+  const [{ fetchLayers }, { openProgress }] = await Promise.all([
+    import('./layers.ts'),
+    import('../progress.ts'),
+  ]);
+  const progress = openProgress();
+  try {
+    const onWait = () => warn(context, 'another process is fetching the same layer, waiting...');
+    await fetchLayers({ store, source, progress, onWait }, wanted);
+  } finally {
+    progress.close();
+  }
+  return store.addImage({ name: source.name, manifest, config, verdict });
+}
+
+function pair(
+  layers: readonly Descriptor[],
+  diffIds: readonly Digest[],
+  name: string,
+): { blob: Descriptor; diffId: Digest }[] {
+  if (layers.length !== diffIds.length) {
+    throw new TspodError(
+      'protocol',
+      `image "${name}": its manifest has ${layers.length} layers and its config ${diffIds.length}`,
+    );
+  }
+  return layers.flatMap((blob, index) => {
+    const diffId = diffIds[index];
+    return diffId === undefined ? [] : [{ blob, diffId }];
+  });
+}
+
+/** Through indexes, by this machine's platform, to a manifest. */
+async function findManifest(source: ImageSource): Promise<Raw<ImageManifest>> {
+  const top = await source.top();
+  let found: ImageDocument = parseImageDocument(top.bytes, top.digest, top.mediaType);
+  for (let depth = 0; found.kind === 'index'; depth += 1) {
+    if (depth === MAX_INDEX_DEPTH) {
+      throw new TspodError(
+        'limit',
+        `image "${source.name}": indexes nested over ${MAX_INDEX_DEPTH} deep`,
+      );
+    }
+    const { manifests } = found.document.value;
+    const chosen = choosePlatform(manifests, hostPlatform(), `image "${source.name}"`);
+    const bytes = await source.manifest(chosen);
+    found = parseImageDocument(bytes, chosen.digest, chosen.mediaType);
+  }
+  return found.document;
+}
