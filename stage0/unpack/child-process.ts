@@ -102,6 +102,7 @@ export class UnpackChild {
   async #checkAlive(): Promise<void> {
     if (this.#failure === undefined && !this.#ended && this.#child.stdin?.destroyed === false)
       return;
+    this.#watch(); // it has closed its input, so it should be about to answer
     const answer = await this.#outcome;
     if (!answer.ok) throw failureOf(answer);
     throw new TspodError('unpack', 'layer: the unpacker ended before its input did');
@@ -167,5 +168,5 @@ function entry(): string {
 
 /** Nothing of the parent's own flags; memory is bounded, because only views of chunks are kept. */
 function nodeFlags(): string[] {
-  return ['--no-warnings', '--max-old-space-size=256', '--max-semi-space-size=2'];
+  return ['--no-warnings', '--max-old-space-size=256'];
 }

@@ -5,8 +5,8 @@
  * chroot, nothing is run or loaded after it.
  */
 import { createHash } from 'node:crypto';
-import { writeSync } from 'node:fs';
-import { TspodError } from '../../src/errors.ts';
+import { closeSync, fstatSync, readdirSync, writeSync } from 'node:fs';
+import { errnoOf, TspodError } from '../../src/errors.ts';
 import { native } from '../../src/sys/native.ts';
 import { decompress } from './decompress.ts';
 import { Extractor } from './extractor.ts';
@@ -29,10 +29,24 @@ const PROGRESS_MS = 2000;
 
 function confine(root: string): void {
   process.umask(0);
+  closeFolders();
   const { chroot, confine: reduce } = native();
   chroot(root);
   process.chdir('/');
   reduce(Object.values(CAPABILITIES).reduce((mask, bit) => mask | (1n << BigInt(bit)), 0n));
+}
+
+/** A folder that tspod was started with as an open file would be a way out of the changed root. */
+function closeFolders(): void {
+  for (const name of readdirSync('/proc/self/fd')) {
+    const fd = Number(name);
+    try {
+      if (fstatSync(fd).isDirectory()) closeSync(fd);
+    } catch (error) {
+      // the one that listed them is closed already
+      if (errnoOf(error) !== 'EBADF') throw error;
+    }
+  }
 }
 
 async function unpack(job: Extract<Job, { job: 'unpack' }>): Promise<Unpacked> {

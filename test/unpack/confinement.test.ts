@@ -1,0 +1,57 @@
+/** What the child can still do and reach while it unpacks, read from /proc. */
+import { spawn } from 'node:child_process';
+import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
+import { expect, it } from 'vitest';
+import { DEFAULT_BOUNDS } from '../../stage0/unpack/bounds.ts';
+import type { Job } from '../../stage0/unpack/message.ts';
+import { testFolder } from './unpacking.ts';
+
+const CHILD = fileURLToPath(new URL('../../stage0/unpack/child.ts', import.meta.url));
+
+it('CVE-2014-9357: the child that decompresses and parses is confined', async () => {
+  const folder = join(testFolder(), 'root');
+  mkdirSync(folder);
+  const job: Job = {
+    job: 'unpack',
+    parent: process.pid,
+    folder,
+    compression: 'gzip',
+    bounds: DEFAULT_BOUNDS,
+    idleMs: 60_000,
+  };
+  const leaked = openSync('/', 'r');
+  const child = spawn(process.execPath, [CHILD, JSON.stringify(job)], {
+    stdio: ['pipe', 'pipe', 'inherit', leaked],
+    env: {},
+  });
+  closeSync(leaked);
+  const closed = new Promise(resolve => child.on('close', resolve));
+  try {
+    const archive = gzipSync(Buffer.alloc(3_000_000, Buffer.from(crypto.randomUUID())));
+    child.stdin?.write(archive.subarray(0, archive.length - 1));
+    const proc = `/proc/${child.pid}`;
+    await expect.poll(() => readlinkSync(`${proc}/root`), { timeout: 10_000 }).toBe(folder);
+    const threads = () =>
+      readdirSync(`${proc}/task`).map(id => readFileSync(`${proc}/task/${id}/status`, 'utf8'));
+    // zlib's threads have been started, after the capabilities were given up
+    const isWorker = (status: string) => /^Name:\s*libuv-worker/.test(status);
+    await expect.poll(() => threads().some(isWorker), { timeout: 10_000 }).toBe(true);
+    const main = readFileSync(`${proc}/status`, 'utf8');
+    for (const status of [main, ...threads().filter(isWorker)]) {
+      for (const set of ['CapPrm', 'CapEff', 'CapBnd']) {
+        expect(status).toMatch(new RegExp(`^${set}:\\s*000000008820001b$`, 'm'));
+      }
+      expect(status).toMatch(/^CapInh:\s*0+$/m);
+      expect(status).toMatch(/^NoNewPrivs:\s*1$/m);
+    }
+    expect(readlinkSync(`${proc}/cwd`)).toBe(folder);
+    const open = readdirSync(`${proc}/fd`).map(fd => readlinkSync(`${proc}/fd/${fd}`));
+    expect(open.filter(path => path.startsWith('/') && path !== '/dev/null')).toEqual([]);
+  } finally {
+    child.kill('SIGKILL');
+    await closed;
+  }
+});
