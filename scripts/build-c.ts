@@ -4,7 +4,15 @@
  * that lies there. What is newer than its sources is left alone.
  */
 import { execFile, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, symlinkSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 
@@ -18,7 +26,14 @@ const HARDENING = [
   '-fno-delete-null-pointer-checks',
 ];
 const LINK = ['-Wl,-z,relro,-z,now,-z,noexecstack', '-Wl,--gc-sections', '-Wl,--as-needed'];
-const COMPILE = [...WARNINGS, ...HARDENING, '-O2', '-ffunction-sections', '-fdata-sections', '-Inative'];
+const COMPILE = [
+  ...WARNINGS,
+  ...HARDENING,
+  '-O2',
+  '-ffunction-sections',
+  '-fdata-sections',
+  '-Inative',
+];
 const PROGRAM = [...COMPILE, ...LINK, '-static', '-s'];
 
 interface Part {

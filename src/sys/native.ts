@@ -19,7 +19,12 @@ export interface Native {
    * TSPOD_START, which is removed from the environment), and closes every fd above 2 but `keep`.
    * Returns only by throwing.
    */
-  exec(path: string, argv: readonly string[], env: readonly string[], keep: readonly number[]): never;
+  exec(
+    path: string,
+    argv: readonly string[],
+    env: readonly string[],
+    keep: readonly number[],
+  ): never;
 
   // --- files; all of the l* and *at kind never follow a final symbolic link
   fsync(path: PathLike): void; // opens O_RDONLY|O_DIRECTORY or file, fsync, close
@@ -31,7 +36,13 @@ export interface Native {
   lgetxattr(path: PathLike, name: PathLike): Uint8Array;
   llistxattr(path: PathLike): Uint8Array[];
   /** seconds and nanoseconds, both integers */
-  lutimes(path: PathLike, atimeSec: number, atimeNsec: number, mtimeSec: number, mtimeNsec: number): void;
+  lutimes(
+    path: PathLike,
+    atimeSec: number,
+    atimeNsec: number,
+    mtimeSec: number,
+    mtimeNsec: number,
+  ): void;
   /** fallocate(PUNCH_HOLE|KEEP_SIZE) is not needed: sparse files are made by ftruncate and pwrite. */
   /** open(2) with exact flags and mode; returns an fd with O_CLOEXEC. */
   open(path: PathLike, flags: number, mode: number): number;

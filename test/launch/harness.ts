@@ -23,7 +23,19 @@ export function makePod(): TestPod {
   if (BUSYBOX !== undefined) {
     cpSync(BUSYBOX, join(root, 'bin/busybox'));
     spawnSync(join(root, 'bin/busybox'), ['--install', '-s', join(root, 'bin')]);
-    for (const applet of ['sh', 'cat', 'id', 'ls', 'env', 'mount', 'grep', 'true', 'sleep', 'pwd', 'kill']) {
+    for (const applet of [
+      'sh',
+      'cat',
+      'id',
+      'ls',
+      'env',
+      'mount',
+      'grep',
+      'true',
+      'sleep',
+      'pwd',
+      'kill',
+    ]) {
       rmSync(join(root, 'bin', applet), { force: true });
       spawnSync('ln', ['-s', 'busybox', join(root, 'bin', applet)]);
     }
@@ -47,12 +59,24 @@ export interface LaunchOptions {
 
 /** The steps around an app plan that make the pod's own mount namespace; `middle` comes before `start`. */
 export function plan(middle: readonly Step[]): readonly Step[] {
-  return [['program', 'tspod'], ['unshare', 'mount'], ['propagation', '/', 'rslave'], ...middle, ['start', 'app-plan']];
+  return [
+    ['program', 'tspod'],
+    ['unshare', 'mount'],
+    ['propagation', '/', 'rslave'],
+    ...middle,
+    ['start', 'app-plan'],
+  ];
 }
 
 /** An app plan in `root` that executes `command`. */
 export function appPlan(command: readonly string[], more: readonly Step[] = []): readonly Step[] {
-  return [['program', 'tspod'], ['root', 'root'], ['env', 'PATH=/bin'], ...more, ['exec', ...command]];
+  return [
+    ['program', 'tspod'],
+    ['root', 'root'],
+    ['env', 'PATH=/bin'],
+    ...more,
+    ['exec', ...command],
+  ];
 }
 
 export function launch(
