@@ -5,7 +5,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { compileSeccomp, hostArch, parseSeccompFlag, type SeccompSpec } from '../../src/pod/seccomp.ts';
+import {
+  compileSeccomp,
+  hostArch,
+  parseSeccompFlag,
+  type SeccompSpec,
+} from '../../src/pod/seccomp.ts';
 import { seccompSet, seccompSetNames } from '../../src/pod/seccomp-sets.ts';
 import { type SeccompArch, syscallNumbers } from '../../src/pod/seccomp-syscalls.ts';
 
@@ -14,7 +19,11 @@ const ALLOW = 0x7fff0000;
 const KILL = 0x80000000;
 
 /** Classic BPF as far as the compiler uses it; counts the instructions that one call costs. */
-function interpret(program: Uint8Array, nr: number, arch: number): { verdict: number; cost: number } {
+function interpret(
+  program: Uint8Array,
+  nr: number,
+  arch: number,
+): { verdict: number; cost: number } {
   const view = Buffer.from(program);
   let accumulator = 0;
   let cost = 0;
@@ -52,7 +61,8 @@ describe('compileSeccomp', () => {
       fc.property(specs, spec => {
         const program = compiled({ ...spec, errno: 'EPERM' }, arch);
         const listed = new Set(spec.set);
-        if (spec.mode === 'retain') for (const name of seccompSet('systemd/default-whitelist') ?? []) listed.add(name);
+        if (spec.mode === 'retain')
+          for (const name of seccompSet('systemd/default-whitelist') ?? []) listed.add(name);
         const byNumber = new Map([...syscallNumbers(arch)].map(([name, number]) => [number, name]));
         for (let nr = 0; nr < 520; nr++) {
           const inList = listed.has(byNumber.get(nr) ?? '');
@@ -65,11 +75,14 @@ describe('compileSeccomp', () => {
   });
 
   it('costs at most 16 instructions a call and fits the kernel’s 4096 for the worst list', () => {
-    const alternating = [...syscallNumbers('x86_64')].filter(([, number]) => number % 2 === 0).map(([name]) => name);
+    const alternating = [...syscallNumbers('x86_64')]
+      .filter(([, number]) => number % 2 === 0)
+      .map(([name]) => name);
     for (const set of [alternating, ['@docker/default-whitelist'], ['@systemd/privileged']]) {
       const program = compiled({ mode: 'remove', set }, 'x86_64');
       expect(program.length / 8).toBeLessThan(4096);
-      for (let nr = 0; nr < 520; nr++) expect(interpret(program, nr, AUDIT.x86_64).cost).toBeLessThanOrEqual(16);
+      for (let nr = 0; nr < 520; nr++)
+        expect(interpret(program, nr, AUDIT.x86_64).cost).toBeLessThanOrEqual(16);
     }
   });
 
@@ -148,8 +161,28 @@ describe('the kernel', () => {
 
   /** Calls that do nothing when given -1 as every argument. */
   const harmless = [
-    'getpid', 'getuid', 'getppid', 'openat', 'mkdirat', 'mount', 'umount2', 'ptrace', 'swapon', 'bpf', 'acct', 'keyctl',
-    'unlinkat', 'setns', 'read', 'close', 'fchmod', 'init_module', 'lseek', 'timerfd_create', 'io_uring_setup', 'openat2',
+    'getpid',
+    'getuid',
+    'getppid',
+    'openat',
+    'mkdirat',
+    'mount',
+    'umount2',
+    'ptrace',
+    'swapon',
+    'bpf',
+    'acct',
+    'keyctl',
+    'unlinkat',
+    'setns',
+    'read',
+    'close',
+    'fchmod',
+    'init_module',
+    'lseek',
+    'timerfd_create',
+    'io_uring_setup',
+    'openat2',
   ] as const;
 
   function run(spec: SeccompSpec): Map<string, string> {
@@ -158,10 +191,18 @@ describe('the kernel', () => {
     writeFileSync(filter, compiled(spec, hostArch()));
     const fd = openSync(filter, 'r');
     const numbers = harmless.map(name => table.get(name) ?? 0);
-    const { stdout, status } = spawnSync(probe, numbers.map(String), { stdio: ['ignore', 'pipe', 'inherit', fd], encoding: 'utf8' });
+    const { stdout, status } = spawnSync(probe, numbers.map(String), {
+      stdio: ['ignore', 'pipe', 'inherit', fd],
+      encoding: 'utf8',
+    });
     closeSync(fd);
     expect(status).toBe(0);
-    const byNumber = new Map(stdout.trim().split('\n').map(line => [Number(line.split(' ')[0]), line.slice(line.indexOf(' ') + 1)]));
+    const byNumber = new Map(
+      stdout
+        .trim()
+        .split('\n')
+        .map(line => [Number(line.split(' ')[0]), line.slice(line.indexOf(' ') + 1)]),
+    );
     return new Map(harmless.map((name, index) => [name, byNumber.get(numbers[index] ?? -1) ?? '']));
   }
 

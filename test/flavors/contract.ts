@@ -172,7 +172,7 @@ export function flavorContract(flavor: string, build: () => FlavorHouse): void {
       const status =
         'grep -E "^(CapInh|CapPrm|CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp):" /proc/self/status';
       it('CVE-2022-29162: inheritable and ambient sets are empty', () => {
-        expect(output(status)).toMatch(/CapInh:\t0+\n[^]*CapAmb:\t0+\n/);
+        expect(output(status)).toMatch(/CapInh:\t0+\n(?:.*\n)*CapAmb:\t0+\n/);
       });
       it('capabilities retained are all there are', () => {
         expect(output(status, { flags: { capsRetain: ['CAP_KILL,CAP_CHOWN'] } })).toMatch(
