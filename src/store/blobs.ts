@@ -16,6 +16,7 @@ import {
   readSync,
   renameSync,
   unlinkSync,
+  writeFileSync,
   writeSync,
 } from 'node:fs';
 import { dirname } from 'node:path';
@@ -25,7 +26,7 @@ import type { Descriptor } from '../image/oci.ts';
 import { faultPoint } from '../sys/fault.ts';
 import { native } from '../sys/native.ts';
 import { type Layout, unwritable } from './layout.ts';
-import { LockWait, lockEntry } from './locks.ts';
+import { LockWait, lockEntry, withStoreLock } from './locks.ts';
 import type { BlobStore, BlobWriter } from './types.ts';
 
 /** Dirty bytes after which the disk is set to work in the background, so that commit has little to wait for. */
@@ -260,7 +261,10 @@ class PartialBlob implements BlobWriter {
   }
 }
 
-/** `put` without the partial's lock: a file of its own name, renamed over the other's result, which is the same. */
+/**
+ * `put` without the partial's lock: a file of its own name, renamed over the other's result, which is the
+ * same. The store lock keeps gc from taking the file for a dead writer's before it is locked.
+ */
 function putAside(layout: Layout, bytes: Uint8Array, digest: Digest): void {
   const actual = hashOnce(digestAlgorithm(digest), bytes, 'hex');
   if (actual !== digestHex(digest)) {
@@ -271,15 +275,19 @@ function putAside(layout: Layout, bytes: Uint8Array, digest: Digest): void {
   }
   const path = `${partialPath(layout, digest)}.${process.pid}`;
   try {
-    const fd = openSync(path, 'wx', 0o600);
-    try {
-      native().flock(fd, 'exclusive', true);
-      writeSync(fd, bytes);
-      fsyncSync(fd);
-      renameSync(path, layout.blob(digest));
-    } finally {
-      closeSync(fd);
-    }
+    withStoreLock(layout, 'shared', () => {
+      const fd = openSync(path, 'w', 0o600);
+      try {
+        writeFileSync(fd, bytes);
+        fsyncSync(fd);
+        renameSync(path, layout.blob(digest));
+      } catch (error) {
+        unlinkSync(path);
+        throw error;
+      } finally {
+        closeSync(fd);
+      }
+    });
     native().fsync(dirname(layout.blob(digest)));
   } catch (error) {
     throw systemError(`blob ${digest}: can't keep it`, error);

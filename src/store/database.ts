@@ -93,7 +93,8 @@ export class Database {
 
   /**
    * Writes an image, replacing what is known of it, with `name` now leading to it. `beforeCommit` is given
-   * what will be there; when it throws, nothing was changed.
+   * each image as it will be: this one, then the one that lost the name, if any. When it throws, nothing
+   * was changed.
    */
   add(
     image: Omit<StoredImage, 'names'>,
@@ -102,17 +103,15 @@ export class Database {
     beforeCommit: (image: StoredImage) => void,
   ): ImageRecord {
     return this.#write(db => {
+      const changed = new Set([image.id]);
       insertImage(db, image);
-      if (name !== undefined) insertName(db, name, image.id, now);
-      const names = db
-        .prepare('SELECT name, since FROM names WHERE image = ? ORDER BY since DESC, name')
-        .all(image.id)
-        .map(row => ({ name: text(row, 'name'), since: integer(row, 'since') }));
-      const row = db.prepare('SELECT imported_at FROM images WHERE id = ?').get(image.id);
-      beforeCommit({ ...image, importedAt: row ? integer(row, 'imported_at') : now, names });
-      const record = this.#byId(db, image.id);
-      if (record === undefined) throw new Error('the image is not there after INSERT');
-      return record;
+      if (name !== undefined) {
+        const loser = db.prepare('SELECT image FROM names WHERE name = ?').get(name);
+        if (loser !== undefined) changed.add(parseDigest(loser.image, 'store.db: names.image'));
+        insertName(db, name, image.id, now);
+      }
+      for (const id of changed) beforeCommit(this.#stored(db, id));
+      return this.#known(db, image.id);
     });
   }
 
@@ -128,6 +127,21 @@ export class Database {
   close(): void {
     this.#db?.close();
     this.#db = undefined;
+  }
+
+  #stored(db: DatabaseSync, id: Digest): StoredImage {
+    const { lastUsedAt: _, ...record } = this.#known(db, id);
+    const names = db
+      .prepare('SELECT name, since FROM names WHERE image = ? ORDER BY since DESC, name')
+      .all(id)
+      .map(row => ({ name: text(row, 'name'), since: integer(row, 'since') }));
+    return { ...record, names };
+  }
+
+  #known(db: DatabaseSync, id: Digest): ImageRecord {
+    const record = this.#byId(db, id);
+    if (record === undefined) throw new Error('the image is not there after INSERT');
+    return record;
   }
 
   #byId(db: DatabaseSync, id: Digest): ImageRecord | undefined {

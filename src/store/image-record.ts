@@ -6,6 +6,7 @@
 import {
   closeSync,
   fsyncSync,
+  futimesSync,
   lstatSync,
   openSync,
   readdirSync,
@@ -13,7 +14,7 @@ import {
   renameSync,
   unlinkSync,
   utimesSync,
-  writeSync,
+  writeFileSync,
 } from 'node:fs';
 import { errnoOf, systemError } from '../errors.ts';
 import { type Digest, isDigest } from '../image/digest.ts';
@@ -33,13 +34,21 @@ export interface StoredImage extends Omit<ImageRecord, 'names' | 'lastUsedAt'> {
   readonly names: readonly StoredName[];
 }
 
-/** Written aside and renamed; its time of modification is now. */
-export function writeImageRecord(layout: Layout, image: StoredImage): void {
+/**
+ * Written aside and renamed.
+ * @param usedAt the last use to keep, ms since the epoch; now when there is none
+ */
+export function writeImageRecord(
+  layout: Layout,
+  image: StoredImage,
+  usedAt: number = Date.now(),
+): void {
   const aside = `${layout.tmp}/${RECORD_TMP_PREFIX}${process.pid}.${image.id.replace(':', '.')}`;
   try {
     const fd = openSync(aside, 'w', 0o600);
     try {
-      writeSync(fd, JSON.stringify({ version: VERSION, ...image }));
+      writeFileSync(fd, JSON.stringify({ version: VERSION, ...image }));
+      futimesSync(fd, usedAt / 1000, usedAt / 1000);
       fsyncSync(fd);
     } finally {
       closeSync(fd);

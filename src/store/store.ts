@@ -16,7 +16,7 @@ import { faultPoint } from '../sys/fault.ts';
 import { openBlobStore } from './blobs.ts';
 import { Database } from './database.ts';
 import { collectGarbage } from './gc.ts';
-import { markUsed, removeImageRecord, writeImageRecord } from './image-record.ts';
+import { lastUse, markUsed, removeImageRecord, writeImageRecord } from './image-record.ts';
 import { type Layers, openLayerStore, settleLayers } from './layers.ts';
 import { Layout } from './layout.ts';
 import { openLease } from './leases.ts';
@@ -116,7 +116,8 @@ class FileStore implements Store {
         image.name,
         now,
         stored => {
-          writeImageRecord(this.#layout, stored);
+          const usedAt = stored.id === config.digest ? now : lastUse(this.#layout, stored.id);
+          writeImageRecord(this.#layout, stored, usedAt);
           faultPoint('store-image-recorded');
         },
       );

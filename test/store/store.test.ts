@@ -136,6 +136,22 @@ describe('the database', () => {
   });
 });
 
+test('a name that went with its image does not come back when the database is rebuilt', async () => {
+  using folder = temporaryFolder();
+  const store = openTestStore(folder.path);
+  const first = await addTestImage(store, testImage('a', ['one']), NAME);
+  age(folder.path, first.id, 3600);
+  const { lastUsedAt } = store.byIdPrefix(first.id) ?? first;
+  const second = await addTestImage(store, testImage('b', ['one']), NAME);
+  expect(store.byIdPrefix(first.id)?.lastUsedAt).toBe(lastUsedAt);
+  store.removeImage(second.id);
+  store.close();
+  rmSync(join(folder.path, 'cas/v1/store.db'));
+  const again = openTestStore(folder.path);
+  expect(again.byName(NAME)).toBeUndefined();
+  expect(again.images().map(image => image.id)).toEqual([first.id]);
+});
+
 describe('blobs', () => {
   const bytes = Buffer.from('some content of a blob');
   const descriptor = { mediaType: 'x', digest: sha256(bytes), size: bytes.length };
