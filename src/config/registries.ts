@@ -77,7 +77,7 @@ function location(reader: JsonReader, value: unknown, path: string): Mirror {
   const prefix = slash < 0 ? '' : text.slice(slash + 1).replace(/\/$/, '');
   try {
     // A host without dot or port would be read as a part of a Docker Hub name.
-    const spelled = /[.:A-Z]/.test(host) ? host : host === 'localhost' ? host : undefined;
+    const spelled = /[.:]/.test(host) ? host : host === 'localhost' ? host : undefined;
     if (spelled === undefined) throw new Error('no host');
     const parsed = parseRegistryReference(`${spelled}/${prefix === '' ? '' : `${prefix}/`}x/x`);
     return { registry: parsed.registry, prefix: prefix === '' ? '' : `${prefix}/` };

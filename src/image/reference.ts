@@ -99,7 +99,10 @@ export function parseRegistryReference(name: string, text = name): RegistryRefer
   }
   const { registry, path } = splitRegistry(rest);
   const host = HOST.exec(registry);
-  if (host === null || Number(host[1] ?? 1) > 65535 || Number(host[1] ?? 1) === 0) {
+  const port = Number(host?.[1] ?? 1);
+  // What is not a host to the URL standard (1.2.3.4.5) could not be asked.
+  const usable = port > 0 && port <= 65535 && URL.canParse(`https://${registry}/`);
+  if (host === null || !usable) {
     throw bad(text, `${JSON.stringify(registry)} is not HOST[:PORT]`);
   }
   const hub = registry === DOCKER_HUB;
@@ -121,11 +124,11 @@ export function parseRegistryReference(name: string, text = name): RegistryRefer
   };
 }
 
-/** The first component is a host when it has a dot, a colon, an upper-case letter, or is `localhost`. */
+/** The first component is a host when it has a dot or a colon, or is `localhost`. */
 function splitRegistry(name: string): { registry: string; path: string } {
   const slash = name.indexOf('/');
   const first = name.slice(0, Math.max(slash, 0));
-  if (slash < 0 || !(/[.:A-Z]/.test(first) || first === 'localhost')) {
+  if (slash < 0 || !(/[.:]/.test(first) || first === 'localhost')) {
     return { registry: DOCKER_HUB, path: name };
   }
   const registry = first.toLowerCase();

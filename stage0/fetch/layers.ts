@@ -129,6 +129,9 @@ async function streamBlob(
 
 type LayerWriter = NonNullable<Awaited<ReturnType<Store['layers']['open']>>>;
 
+/** Failures that a wrong blob would explain. */
+const UNPACK_CODES: ReadonlySet<string> = new Set(['unpack', 'digest', 'protocol']);
+
 /** Blob and layer in one pass. */
 async function streamLayer(
   { store, source, onWait }: LayerContext,
@@ -144,7 +147,7 @@ async function streamLayer(
     try {
       await work();
     } catch (error) {
-      if (!(error instanceof TspodError) || (error.code !== 'unpack' && error.code !== 'digest')) {
+      if (!(error instanceof TspodError && UNPACK_CODES.has(error.code))) {
         throw error;
       }
       unpackFailure = error;
@@ -157,10 +160,11 @@ async function streamLayer(
     let head: Buffer = Buffer.alloc(0);
     const open = async () => {
       opened = true;
-      const compression = checkCompression(blob, compressionOfBytes(head));
-      layer = await store.layers.open(diffId, compression, onWait);
-      const current = layer;
-      if (current !== undefined && head.length > 0) await unpack(() => current.write(head));
+      await unpack(async () => {
+        const compression = checkCompression(blob, compressionOfBytes(head));
+        layer = await store.layers.open(diffId, compression, onWait);
+        if (head.length > 0) await layer?.write(head);
+      });
     };
     for await (const chunk of source.blob(blob, 0)) {
       if (stopped()) throw new Stopped();
