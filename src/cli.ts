@@ -129,7 +129,10 @@ export const COMMANDS: readonly Command[] = [
     run: async (context, { flags, positionals }) => {
       const { podAndCommand } = await import('../stage0/args/pods.ts');
       const { run } = await import('../stage0/commands/enter.ts');
-      return run(context, { ...podAndCommand(context, positionals, flags), app: flags.text('app') });
+      return run(context, {
+        ...podAndCommand(context, positionals, flags),
+        app: flags.text('app'),
+      });
     },
   },
   {

@@ -55,7 +55,11 @@ async function fail(error: unknown): Promise<number> {
       process.stderr.write(`${cause.stack ?? cause.message}\n`);
     }
   }
-  if (command === 'run' || command === 'run-prepared' || argv.some(word => word.startsWith('--result'))) {
+  if (
+    command === 'run' ||
+    command === 'run-prepared' ||
+    argv.some(word => word.startsWith('--result'))
+  ) {
     await recordFailure(known ?? new TspodError('system', line, { cause: error }));
   }
   return known?.exitStatus ?? EXIT_FAILURE;
@@ -70,7 +74,8 @@ async function recordFailure(error: TspodError): Promise<void> {
     writeResult(file, failedResult(error));
   } catch (second) {
     if (!(second instanceof TspodError)) throw second;
-    if (second.line !== error.line) process.stderr.write(`${messagePrefix({ program, command })}: ${second.line}\n`);
+    if (second.line !== error.line)
+      process.stderr.write(`${messagePrefix({ program, command })}: ${second.line}\n`);
   }
 }
 

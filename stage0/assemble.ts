@@ -44,7 +44,9 @@ export interface AssembleInput {
   readonly args: PodArgs;
   /** In the order of `args.images`. */
   readonly images: readonly ResolvedImage[];
-  /** For `--pod-manifest`, whose images must be in the store. */
+  /** What `--pod-manifest` names, read by `readPodManifest`. */
+  readonly podManifest?: PodManifest | undefined;
+  /** For `podManifest`, whose images must be in the store. */
   readonly findImage: (id: Digest) => StoredImage | undefined;
   readonly flavor: Pick<Flavor, 'name'>;
   /** Whether root filesystems are overlays; else copies. */
@@ -72,9 +74,9 @@ export function assemblePod(input: AssembleInput): Pod {
     );
   }
   const parts =
-    args.podManifest === undefined
+    input.podManifest === undefined
       ? partsFromFlags(input)
-      : partsFromManifest(input, args.podManifest);
+      : partsFromManifest(input, input.podManifest);
   return { uuid, options, ...joinParts(input, parts) };
 }
 
@@ -189,7 +191,10 @@ function exposedPort(text: string, apps: readonly RuntimeApp[]): ExposedPort {
   return { name, hostPort, ...(ip === undefined ? {} : { hostIP: ip.replace(/^\[|\]$/g, '') }) };
 }
 
-function partsFromManifest({ args, context, findImage }: AssembleInput, file: string): Parts {
+function partsFromManifest(
+  { args, context, findImage }: AssembleInput,
+  manifest: PodManifest,
+): Parts {
   if (
     [args.images, args.volumes, args.mounts, args.ports, args.setEnv, args.setEnvFile].some(
       list => list.length > 0,
@@ -198,7 +203,6 @@ function partsFromManifest({ args, context, findImage }: AssembleInput, file: st
   ) {
     throw new TspodError('usage', 'conflicting flags set with --pod-manifest (see --help)');
   }
-  const manifest = parsePodManifest(readBounded(file));
   const environment = sharedEnvironment(args, context.command === 'prepare');
   const images = new Map<string, StoredImage>();
   const apps = manifest.apps.map(runtimeApp => {
@@ -219,10 +223,11 @@ function partsFromManifest({ args, context, findImage }: AssembleInput, file: st
   return { manifest: { ...manifest, apps }, images };
 }
 
-function readBounded(file: string): Uint8Array {
+/** @throws TspodError 'limit', or 'pod' naming the field */
+export function readPodManifest(file: string): PodManifest {
   try {
     const bytes = readFileSync(file);
-    if (bytes.length <= POD_MANIFEST_MAX_BYTES) return bytes;
+    if (bytes.length <= POD_MANIFEST_MAX_BYTES) return parsePodManifest(bytes);
   } catch (error) {
     throw systemError(`--pod-manifest: can't read ${file}`, error);
   }

@@ -41,7 +41,10 @@ export function encodePlan(steps: readonly Step[]): Uint8Array {
   }
   const plan = Buffer.concat(chunks);
   if (plan.length > PLAN_MAX_BYTES) {
-    throw new TspodError('limit', `launch plan: ${plan.length} bytes is over the limit of ${PLAN_MAX_BYTES}`);
+    throw new TspodError(
+      'limit',
+      `launch plan: ${plan.length} bytes is over the limit of ${PLAN_MAX_BYTES}`,
+    );
   }
   return plan;
 }

@@ -51,7 +51,10 @@ export interface RuntimeOptions {
   readonly hosts:
     | { readonly mode: 'default' }
     | { readonly mode: 'host' }
-    | { readonly mode: 'entries'; readonly entries: readonly (readonly [ip: string, name: string])[] };
+    | {
+        readonly mode: 'entries';
+        readonly entries: readonly (readonly [ip: string, name: string])[];
+      };
   /** As typed after `--net=`; undefined when the flag was not given. */
   readonly net?: string;
   readonly ipc?: 'auto' | 'private' | 'parent';
@@ -59,7 +62,11 @@ export interface RuntimeOptions {
   readonly privateUsers: boolean;
   readonly mdsRegister: boolean;
   /** From `--insecure-options`: isolation that the user switched off by name. */
-  readonly insecure: { readonly capabilities: boolean; readonly paths: boolean; readonly seccomp: boolean };
+  readonly insecure: {
+    readonly capabilities: boolean;
+    readonly paths: boolean;
+    readonly seccomp: boolean;
+  };
   /**
    * Set when somebody must outlive the app (`--result`, `--rm`): the launcher stays as the app's parent,
    * and executes this command when the app has ended. Undefined: the process becomes the app.

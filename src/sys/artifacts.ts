@@ -1,9 +1,13 @@
 /** Where the parts lie that the project's build makes; beside the bundle, or in dist/ for tests that run the sources. */
 import { fileURLToPath } from 'node:url';
 
-const folder = fileURLToPath(new URL(import.meta.url.includes('/dist/') ? '.' : '../../dist/', import.meta.url));
+const folder = fileURLToPath(
+  new URL(import.meta.url.includes('/dist/') ? '.' : '../../dist/', import.meta.url),
+);
 
 /** Absolute path of a built part. */
-export function artifact(name: 'launch' | 'stage2' | 'native.node' | 'tspod.js' | 'unpack-child.js'): string {
+export function artifact(
+  name: 'launch' | 'stage2' | 'native.node' | 'tspod.js' | 'unpack-child.js',
+): string {
   return folder + name;
 }

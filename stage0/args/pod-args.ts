@@ -78,7 +78,17 @@ export function pullPolicy(flags: FlagValues): PullPolicy {
 }
 
 function refuseBesideManifest(flags: FlagValues, images: readonly ImageTokens[]): void {
-  const conflicting = ['volume', 'mount', 'port', 'pull-policy', 'store-only', 'no-store', 'inherit-env', 'set-env', 'set-env-file'];
+  const conflicting = [
+    'volume',
+    'mount',
+    'port',
+    'pull-policy',
+    'store-only',
+    'no-store',
+    'inherit-env',
+    'set-env',
+    'set-env-file',
+  ];
   if (images.length > 0 || conflicting.some(name => flags.has(name))) {
     throw new TspodError('usage', 'conflicting flags set with --pod-manifest (see --help)');
   }

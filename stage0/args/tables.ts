@@ -4,7 +4,8 @@
  */
 import type { FlagTable } from './flags.ts';
 
-const NOT_MUTABLE = 'pods that change while they run are not in this version; use one pod for each app';
+const NOT_MUTABLE =
+  'pods that change while they run are not in this version; use one pod for each app';
 const NOT_METADATA = 'the metadata service is not in this version';
 
 export const GLOBAL_FLAGS = {
@@ -12,7 +13,11 @@ export const GLOBAL_FLAGS = {
   dir: { kind: 'text', help: 'the data folder' },
   'system-config': { kind: 'text', help: "the vendor's configuration" },
   'local-config': { kind: 'text', help: "the administrator's configuration" },
-  'user-config': { kind: 'text', default: '', help: 'one more configuration, which wins over the local one' },
+  'user-config': {
+    kind: 'text',
+    default: '',
+    help: 'one more configuration, which wins over the local one',
+  },
   'insecure-options': {
     kind: 'list',
     help: 'checks to switch off: none, image, tls, ondisk, http, pubkey, capabilities, paths, seccomp, all-fetch, all-run, all',
@@ -23,7 +28,11 @@ export const GLOBAL_FLAGS = {
     help: '',
     refused: 'signatures are not in this version; --insecure-options=image admits an image by name',
   },
-  offline: { kind: 'bool', default: 'false', help: 'any use of the network is an error that names it (beyond rkt)' },
+  offline: {
+    kind: 'bool',
+    default: 'false',
+    help: 'any use of the network is an error that names it (beyond rkt)',
+  },
   help: { kind: 'bool', help: 'show the help of a command' },
   h: { kind: 'bool', help: '', hidden: true, aliasOf: 'help' },
 } as const satisfies FlagTable;
@@ -37,41 +46,91 @@ const UUID_FILE: FlagTable = {
 };
 
 const STAGE1: FlagTable = {
-  'stage1-name': { kind: 'text', help: 'the stage1 flavor: fly, or its long name coreos.com/rkt/stage1-fly:VERSION' },
-  'stage1-url': { kind: 'text', help: '', refused: 'stage1 images are not in this version; give --stage1-name=fly' },
-  'stage1-path': { kind: 'text', help: '', refused: 'stage1 images are not in this version; give --stage1-name=fly' },
-  'stage1-hash': { kind: 'text', help: '', refused: 'stage1 images are not in this version; give --stage1-name=fly' },
-  'stage1-from-dir': { kind: 'text', help: '', refused: 'stage1 images are not in this version; give --stage1-name=fly' },
+  'stage1-name': {
+    kind: 'text',
+    help: 'the stage1 flavor: fly, or its long name coreos.com/rkt/stage1-fly:VERSION',
+  },
+  'stage1-url': {
+    kind: 'text',
+    help: '',
+    refused: 'stage1 images are not in this version; give --stage1-name=fly',
+  },
+  'stage1-path': {
+    kind: 'text',
+    help: '',
+    refused: 'stage1 images are not in this version; give --stage1-name=fly',
+  },
+  'stage1-hash': {
+    kind: 'text',
+    help: '',
+    refused: 'stage1 images are not in this version; give --stage1-name=fly',
+  },
+  'stage1-from-dir': {
+    kind: 'text',
+    help: '',
+    refused: 'stage1 images are not in this version; give --stage1-name=fly',
+  },
 };
 
 const SURROUNDINGS: FlagTable = {
-  net: { kind: 'optional', bare: 'default', help: 'the network: fly has the host\'s, --net=host' },
+  net: { kind: 'optional', bare: 'default', help: "the network: fly has the host's, --net=host" },
   dns: { kind: 'list', help: 'name servers for resolv.conf, or host, or none' },
   'dns-search': { kind: 'list', help: 'search domains for resolv.conf' },
   'dns-opt': { kind: 'list', help: 'options for resolv.conf' },
   'dns-domain': { kind: 'text', help: 'the domain for resolv.conf' },
-  'hosts-entry': { kind: 'list', help: 'IP=NAME[,IP=NAME] for /etc/hosts, or host for a copy of the host\'s' },
-  hostname: { kind: 'text', help: 'the pod\'s host name (fly has the host\'s)' },
+  'hosts-entry': {
+    kind: 'list',
+    help: "IP=NAME[,IP=NAME] for /etc/hosts, or host for a copy of the host's",
+  },
+  hostname: { kind: 'text', help: "the pod's host name (fly has the host's)" },
   interactive: { kind: 'bool', default: 'false', help: 'one app, with the terminal' },
   ipc: { kind: 'text', help: 'auto, private or parent' },
   'mds-register': { kind: 'bool', default: 'false', help: '', refused: NOT_METADATA },
 };
 
 const ENDING: FlagTable = {
-  'dry-run': { kind: 'bool', default: 'false', help: 'print the launch plan as JSON and start nothing (beyond rkt)' },
-  rm: { kind: 'bool', default: 'false', help: 'remove the pod when it has ended; the launcher stays as the app\'s parent (beyond rkt)' },
-  result: { kind: 'text', help: 'write one JSON record of how the run ended to this file; the launcher stays as the app\'s parent (beyond rkt)' },
+  'dry-run': {
+    kind: 'bool',
+    default: 'false',
+    help: 'print the launch plan as JSON and start nothing (beyond rkt)',
+  },
+  rm: {
+    kind: 'bool',
+    default: 'false',
+    help: "remove the pod when it has ended; the launcher stays as the app's parent (beyond rkt)",
+  },
+  result: {
+    kind: 'text',
+    help: "write one JSON record of how the run ended to this file; the launcher stays as the app's parent (beyond rkt)",
+  },
 };
 
 const APP: FlagTable = {
-  name: { kind: 'text', image: 'only', help: 'the app\'s name; default: the last element of the image\'s' },
-  exec: { kind: 'text', image: 'only', help: 'what to execute instead of the image\'s exec' },
-  mount: { kind: 'list', image: 'both', help: 'volume=NAME,target=PATH; before the first image: for all apps' },
-  user: { kind: 'text', image: 'only', help: 'user: a number, a name, or a path in the image whose owner it is' },
+  name: {
+    kind: 'text',
+    image: 'only',
+    help: "the app's name; default: the last element of the image's",
+  },
+  exec: { kind: 'text', image: 'only', help: "what to execute instead of the image's exec" },
+  mount: {
+    kind: 'list',
+    image: 'both',
+    help: 'volume=NAME,target=PATH; before the first image: for all apps',
+  },
+  user: {
+    kind: 'text',
+    image: 'only',
+    help: 'user: a number, a name, or a path in the image whose owner it is',
+  },
   group: { kind: 'text', image: 'only', help: 'group: likewise' },
   'supplementary-gids': { kind: 'text', image: 'only', help: 'GID[,GID]: supplementary groups' },
   'working-dir': { kind: 'text', image: 'only', help: 'the working directory' },
-  'readonly-rootfs': { kind: 'bool', default: 'false', image: 'only', help: 'mount the root filesystem read-only' },
+  'readonly-rootfs': {
+    kind: 'bool',
+    default: 'false',
+    image: 'only',
+    help: 'mount the root filesystem read-only',
+  },
   environment: { kind: 'list', image: 'only', help: 'NAME=VALUE for this app' },
   annotation: { kind: 'list', image: 'only', help: 'NAME=VALUE' },
   'user-annotation': { kind: 'list', image: 'only', help: 'NAME=VALUE' },
@@ -84,26 +143,63 @@ const APP: FlagTable = {
   'cap-retain': { kind: 'list', image: 'only', help: '', hidden: true, aliasOf: 'caps-retain' },
   'cap-remove': { kind: 'list', image: 'only', help: '', hidden: true, aliasOf: 'caps-remove' },
   seccomp: { kind: 'text', image: 'only', help: 'mode=retain|remove,errno=E,CALL,@SET' },
-  'oom-score-adj': { kind: 'text', image: 'only', help: 'the kernel\'s OOM adjustment' },
-  rlimit: { kind: 'list', image: 'only', help: 'NAME=SOFT[:HARD], e.g. nofile=1024:4096 (beyond rkt)' },
-  'no-new-privileges': { kind: 'bool', default: 'false', image: 'only', help: 'no_new_privs (beyond rkt)' },
+  'oom-score-adj': { kind: 'text', image: 'only', help: "the kernel's OOM adjustment" },
+  rlimit: {
+    kind: 'list',
+    image: 'only',
+    help: 'NAME=SOFT[:HARD], e.g. nofile=1024:4096 (beyond rkt)',
+  },
+  'no-new-privileges': {
+    kind: 'bool',
+    default: 'false',
+    image: 'only',
+    help: 'no_new_privs (beyond rkt)',
+  },
   signature: {
     kind: 'text',
     image: 'only',
     help: '',
     refused: 'signatures are not in this version; --insecure-options=image admits an image by name',
   },
-  stdin: { kind: 'text', image: 'only', help: '', hidden: true, refused: 'fly leaves standard input as it is' },
-  stdout: { kind: 'text', image: 'only', help: '', hidden: true, refused: 'fly leaves standard output as it is' },
-  stderr: { kind: 'text', image: 'only', help: '', hidden: true, refused: 'fly leaves standard error as it is' },
+  stdin: {
+    kind: 'text',
+    image: 'only',
+    help: '',
+    hidden: true,
+    refused: 'fly leaves standard input as it is',
+  },
+  stdout: {
+    kind: 'text',
+    image: 'only',
+    help: '',
+    hidden: true,
+    refused: 'fly leaves standard output as it is',
+  },
+  stderr: {
+    kind: 'text',
+    image: 'only',
+    help: '',
+    hidden: true,
+    refused: 'fly leaves standard error as it is',
+  },
 };
 
 const POD: FlagTable = {
   ...STAGE1,
   ...APP,
-  volume: { kind: 'list', help: 'NAME,kind=host|empty|tmpfs,source=…,readOnly=…,recursive=…,propagation=…,mode=…,uid=…,gid=…,size=…' },
-  port: { kind: 'list', help: 'NAME:[HOSTIP:]HOSTPORT (fly has the host\'s network: refused there)' },
-  'inherit-env': { kind: 'bool', default: 'false', help: 'add the caller\'s environment where the app does not set it' },
+  volume: {
+    kind: 'list',
+    help: 'NAME,kind=host|empty|tmpfs,source=…,readOnly=…,recursive=…,propagation=…,mode=…,uid=…,gid=…,size=…',
+  },
+  port: {
+    kind: 'list',
+    help: "NAME:[HOSTIP:]HOSTPORT (fly has the host's network: refused there)",
+  },
+  'inherit-env': {
+    kind: 'bool',
+    default: 'false',
+    help: "add the caller's environment where the app does not set it",
+  },
   'set-env': { kind: 'list', help: 'NAME=VALUE for all apps' },
   'set-env-file': { kind: 'list', help: 'a file of NAME=VALUE lines for all apps' },
   'no-overlay': { kind: 'bool', default: 'false', help: 'copy the image instead of an overlay' },
@@ -112,7 +208,7 @@ const POD: FlagTable = {
   'store-only': { kind: 'bool', help: '', hidden: true },
   'no-store': { kind: 'bool', help: '', hidden: true },
   'pod-manifest': { kind: 'text', help: 'an appc pod manifest instead of images' },
-  'uuid-file-save': { kind: 'text', help: 'write the pod\'s UUID to this file' },
+  'uuid-file-save': { kind: 'text', help: "write the pod's UUID to this file" },
   'pod-name': { kind: 'text', help: 'a name for the pod, usable wherever a UUID is (beyond rkt)' },
 };
 
@@ -128,7 +224,8 @@ export const FLAGS = {
     signature: {
       kind: 'text',
       help: '',
-      refused: 'signatures are not in this version; --insecure-options=image admits an image by name',
+      refused:
+        'signatures are not in this version; --insecure-options=image admits an image by name',
     },
   },
   list: {
@@ -137,19 +234,40 @@ export const FLAGS = {
     ...FORMAT,
   },
   status: {
-    wait: { kind: 'optional', bare: 'true', default: 'false', help: 'wait until the pod has ended, or this long' },
-    'wait-ready': { kind: 'optional', bare: 'true', default: 'false', help: 'wait until the pod is ready, or this long' },
+    wait: {
+      kind: 'optional',
+      bare: 'true',
+      default: 'false',
+      help: 'wait until the pod has ended, or this long',
+    },
+    'wait-ready': {
+      kind: 'optional',
+      bare: 'true',
+      default: 'false',
+      help: 'wait until the pod is ready, or this long',
+    },
     ...FORMAT,
     ...UUID_FILE,
   },
-  'cat-manifest': { 'pretty-print': { kind: 'bool', default: 'true', help: 'indented' }, ...UUID_FILE },
+  'cat-manifest': {
+    'pretty-print': { kind: 'bool', default: 'true', help: 'indented' },
+    ...UUID_FILE,
+  },
   enter: { app: { kind: 'text', help: 'the app to enter' }, ...UUID_FILE },
   stop: { force: { kind: 'bool', default: 'false', help: 'kill at once' }, ...UUID_FILE },
   rm: { ...UUID_FILE },
   gc: {
     'grace-period': { kind: 'text', default: '30m0s', help: 'how long an ended pod is kept' },
-    'expire-prepared': { kind: 'text', default: '24h0m0s', help: 'how long a prepared pod is kept' },
-    'mark-only': { kind: 'bool', default: 'false', help: 'move pods to the garbage and remove nothing' },
+    'expire-prepared': {
+      kind: 'text',
+      default: '24h0m0s',
+      help: 'how long a prepared pod is kept',
+    },
+    'mark-only': {
+      kind: 'bool',
+      default: 'false',
+      help: 'move pods to the garbage and remove nothing',
+    },
   },
   'image list': {
     fields: { kind: 'list', help: 'id,name,size,importtime,lastused' },
@@ -160,7 +278,9 @@ export const FLAGS = {
     ...FORMAT,
   },
   'image rm': {},
-  'image gc': { 'grace-period': { kind: 'text', default: '24h0m0s', help: 'how long an unused image is kept' } },
+  'image gc': {
+    'grace-period': { kind: 'text', default: '24h0m0s', help: 'how long an unused image is kept' },
+  },
   'image cat-manifest': { 'pretty-print': { kind: 'bool', default: 'true', help: 'indented' } },
   config: { 'pretty-print': { kind: 'bool', default: 'true', help: 'indented' } },
   version: { ...FORMAT },

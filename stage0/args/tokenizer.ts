@@ -98,7 +98,8 @@ function findCommand<C extends CommandShape>(
     words.add(index);
     depth++;
     const [only] = candidates;
-    if (candidates.length === 1 && only?.path.split(' ').length === depth) return { command: only, words };
+    if (candidates.length === 1 && only?.path.split(' ').length === depth)
+      return { command: only, words };
   }
   if (depth === 0) return undefined;
   const group = candidates[0]?.path.split(' ').slice(0, depth).join(' ') ?? '';
@@ -129,8 +130,13 @@ function narrow<C extends CommandShape>(
   return candidates.filter(command => at(command) === name);
 }
 
-function takesNextWord(name: string, globals: FlagTable, candidates: readonly CommandShape[]): boolean {
-  const spec = globals[name] ?? candidates.find(command => Object.hasOwn(command.flags, name))?.flags[name];
+function takesNextWord(
+  name: string,
+  globals: FlagTable,
+  candidates: readonly CommandShape[],
+): boolean {
+  const spec =
+    globals[name] ?? candidates.find(command => Object.hasOwn(command.flags, name))?.flags[name];
   return spec !== undefined && (spec.kind === 'text' || spec.kind === 'list');
 }
 
@@ -144,7 +150,12 @@ class Reader<C extends CommandShape> {
   readonly #positionals: string[] = [];
   readonly #images: { reference: string; flags: FlagValues; appArgs: string[] | undefined }[] = [];
 
-  constructor(argv: readonly string[], commandWords: ReadonlySet<number>, globals: FlagTable, command: C) {
+  constructor(
+    argv: readonly string[],
+    commandWords: ReadonlySet<number>,
+    globals: FlagTable,
+    command: C,
+  ) {
     this.#argv = argv;
     this.#commandWords = commandWords;
     this.#globalTable = globals;
@@ -180,7 +191,8 @@ class Reader<C extends CommandShape> {
       return this.#argv.length;
     }
     const image = this.#images.at(-1);
-    if (image === undefined) throw new TspodError('usage', 'an image is required before any app arguments');
+    if (image === undefined)
+      throw new TspodError('usage', 'an image is required before any app arguments');
     if (image.appArgs !== undefined) {
       throw new TspodError('usage', 'only one set of app arguments allowed per image');
     }
@@ -204,7 +216,7 @@ class Reader<C extends CommandShape> {
         return index;
       default: {
         const next = value ?? this.#argv[index + 1];
-        if (next === undefined || this.#commandWords.has(index + 1) && value === undefined) {
+        if (next === undefined || (this.#commandWords.has(index + 1) && value === undefined)) {
           throw new TspodError('usage', `flag needs an argument: --${name}`);
         }
         target.add(canonical, next);
@@ -235,11 +247,18 @@ class Reader<C extends CommandShape> {
   /** @returns true when all further words are this command's to pass on */
   #positional(word: string): boolean {
     if (this.#command.images) {
-      this.#images.push({ reference: word, flags: new FlagValues(this.#command.flags), appArgs: undefined });
+      this.#images.push({
+        reference: word,
+        flags: new FlagValues(this.#command.flags),
+        appArgs: undefined,
+      });
       return false;
     }
     this.#positionals.push(word);
-    return this.#command.commandAfter !== undefined && this.#positionals.length >= this.#command.commandAfter;
+    return (
+      this.#command.commandAfter !== undefined &&
+      this.#positionals.length >= this.#command.commandAfter
+    );
   }
 }
 

@@ -1,0 +1,115 @@
+/**
+ * What `list` and `status` say about a pod: its apps, times and exit statuses, from its folder. A pod
+ * whose folder is half written, or damaged, is told as far as it can be.
+ */
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Digest, fromAppcHash } from '../image/digest.ts';
+import { STATUS_FOLDER } from './folder.ts';
+import { type PodView, podProcess } from './lifecycle.ts';
+import { parsePodManifest } from './manifest.ts';
+
+export interface AppReport {
+  readonly name: string;
+  readonly imageId: Digest | undefined;
+  /** As it was asked for; undefined when the manifest does not say. */
+  readonly imageName: string | undefined;
+  readonly state: 'created' | 'running' | 'exited' | 'unknown';
+  readonly exitCode: number | undefined;
+  readonly mounts: readonly {
+    readonly name: string;
+    readonly containerPath: string;
+    readonly hostPath: string;
+    readonly readOnly: boolean;
+  }[];
+  readonly userAnnotations: Readonly<Record<string, string>>;
+  readonly userLabels: Readonly<Record<string, string>>;
+}
+
+export interface PodReport extends PodView {
+  readonly apps: readonly AppReport[];
+  /** ms since the epoch */
+  readonly createdAt: number | undefined;
+  readonly startedAt: number | undefined;
+  /** Only while it runs. */
+  readonly pid: number | undefined;
+  readonly userAnnotations: Readonly<Record<string, string>>;
+  readonly userLabels: Readonly<Record<string, string>>;
+}
+
+/** @throws TspodError 'pod' when the pod has a manifest and it can't be read */
+export function reportPod(pod: PodView): PodReport {
+  const manifest = readOrUndefined(join(pod.dir, 'pod'));
+  const parsed = manifest === undefined ? undefined : parsePodManifest(manifest);
+  const hostPaths = new Map(parsed?.volumes.map(volume => [volume.name, volume]));
+  const exitCodes = readExitCodes(pod.dir);
+  return {
+    ...pod,
+    apps: (parsed?.apps ?? []).map((app): AppReport => {
+      const exitCode = pod.state === 'running' ? undefined : exitCodes.get(app.name);
+      return {
+        name: app.name,
+        imageId: fromAppcHash(app.image.id),
+        imageName: app.image.name,
+        state: appState(pod, exitCode),
+        exitCode,
+        mounts: (app.mounts ?? []).map(mount => {
+          const volume = hostPaths.get(mount.volume);
+          return {
+            name: mount.volume,
+            containerPath: mount.path,
+            hostPath: volume?.source ?? '',
+            readOnly: volume?.readOnly ?? false,
+          };
+        }),
+        userAnnotations: app.app?.userAnnotations ?? {},
+        userLabels: app.app?.userLabels ?? {},
+      };
+    }),
+    createdAt: timeOf(join(pod.dir, 'pod-created')),
+    startedAt: timeOf(join(pod.dir, 'pid')),
+    pid: pod.state === 'running' ? podProcess(pod.dir)?.pid : undefined,
+    userAnnotations: parsed?.userAnnotations ?? {},
+    userLabels: parsed?.userLabels ?? {},
+  };
+}
+
+/** rkt's states of an app. */
+function appState(pod: PodView, exitCode: number | undefined): AppReport['state'] {
+  if (pod.state === 'running') return 'running';
+  if (pod.state === 'exited' || pod.state === 'exited garbage' || pod.state === 'exited deleting') {
+    return 'exited';
+  }
+  if (pod.state === 'prepared' || pod.state === 'preparing') return 'created';
+  return exitCode === undefined ? 'unknown' : 'exited';
+}
+
+function readExitCodes(dir: string): ReadonlyMap<string, number> {
+  const codes = new Map<string, number>();
+  const folder = join(dir, STATUS_FOLDER);
+  for (const name of namesIn(folder)) {
+    const text = readOrUndefined(join(folder, name))?.toString('latin1') ?? '';
+    if (/^\d{1,3}\n?$/.test(text)) codes.set(name, Number.parseInt(text, 10));
+  }
+  return codes;
+}
+
+function namesIn(folder: string): readonly string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return [];
+  }
+}
+
+function readOrUndefined(path: string): Buffer | undefined {
+  try {
+    return readFileSync(path);
+  } catch {
+    return undefined;
+  }
+}
+
+function timeOf(path: string): number | undefined {
+  return statSync(path, { throwIfNoEntry: false })?.mtimeMs;
+}

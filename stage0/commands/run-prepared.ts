@@ -1,0 +1,51 @@
+/** `tspod run-prepared POD`: start a pod that `prepare` made, with the flags of its surroundings given now. */
+import type { Context } from '../../src/context.ts';
+import { TspodError } from '../../src/errors.ts';
+import { readFlavorName, readPod, writePlan, writeRuntimeConfig } from '../../src/pod/folder.ts';
+import { planToJson } from '../../src/pod/launch-plan.ts';
+import { findPod, lockPod } from '../../src/pod/lifecycle.ts';
+import type { Pod } from '../../src/pod/pod.ts';
+import { requireRoot } from '../../src/sys/privilege.ts';
+import { flavorByName } from '../../stage1-flavors/index.ts';
+import type { RunPreparedArgs } from '../args/types.ts';
+import { runtimeOptions } from '../assemble.ts';
+import { launchPod } from '../launch.ts';
+import { checkResultFile, finishCommand } from '../result.ts';
+
+/** Returns only for `--dry-run`; otherwise this process becomes the pod. */
+export async function run(context: Context, args: RunPreparedArgs): Promise<number> {
+  requireRoot(context.command);
+  if (args.result !== undefined) checkResultFile(args.result);
+  const { uuid } = findPod(context.dir, args.pod);
+  const handle = lockPod(context.dir, uuid);
+  if (handle === undefined || handle.folder !== 'prepared') {
+    handle?.close();
+    throw new TspodError('state', `run-prepared: pod "${uuid}" is not prepared`, {
+      hint: `see "${context.program} status ${uuid.slice(0, 8)}"`,
+    });
+  }
+  const prepared = readPod(handle.dir, uuid);
+  const pod: Pod = {
+    ...prepared,
+    options: {
+      ...runtimeOptions(context, args, {
+        finish: finishCommand(context, args)?.(uuid),
+        privateUsers: prepared.options.privateUsers,
+      }),
+      // Switched off when it was prepared stays switched off.
+      insecure: prepared.options.insecure,
+    },
+  };
+  const flavor = flavorByName(readFlavorName(handle.dir));
+  flavor.check(pod);
+  const plan = flavor.plan(pod);
+  if (args.dryRun) {
+    process.stdout.write(`${JSON.stringify(planToJson(plan), undefined, '\t')}\n`);
+    handle.close();
+    return 0;
+  }
+  writeRuntimeConfig(handle.dir, pod);
+  writePlan(handle.dir, plan);
+  handle.moveTo('run');
+  return launchPod(handle);
+}

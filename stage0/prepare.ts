@@ -1,0 +1,204 @@
+/**
+ * From the command line to a prepared pod: resolve the images, assemble and check the pod, write its
+ * folder, put the root filesystems together, store the launch plan. `run`, `prepare` and
+ * `run --dry-run` share it.
+ *
+ * Order and crash safety: everything that can be refused is refused before the pod's folder exists. From
+ * then on the folder is locked by this process; killed at any instant it leaves an unlocked folder in
+ * `embryo` or `prepare`, which gc removes. The images are leased until the folder says what it uses.
+ */
+import { chmodSync, chownSync, lstatSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join, relative, resolve } from 'node:path';
+import { type Context, warn } from '../src/context.ts';
+import { systemError } from '../src/errors.ts';
+import type { PodManifest, Volume } from '../src/image/appc.ts';
+import { type Digest, fromAppcHash } from '../src/image/digest.ts';
+import { writePlan, writePod } from '../src/pod/folder.ts';
+import type { LaunchPlan } from '../src/pod/launch-plan.ts';
+import { createPod, type PodHandle } from '../src/pod/lifecycle.ts';
+import type { Pod, PodApp } from '../src/pod/pod.ts';
+import { checkPodName, claimPodName } from '../src/pod/pod-name.ts';
+import { holdImage } from '../src/store/ensure-layers.ts';
+import { openStore } from '../src/store/store.ts';
+import type { Lease, Store } from '../src/store/types.ts';
+import { faultPoint } from '../src/sys/fault.ts';
+import { overlayUnavailable } from '../src/sys/overlay.ts';
+import { requireRoot } from '../src/sys/privilege.ts';
+import type { Flavor } from '../stage1-flavors/flavor.ts';
+import type { PodArgs } from './args/types.ts';
+import { assemblePod, type ResolvedImage, readPodManifest, type StoredImage } from './assemble.ts';
+import { removeLockedPod } from './remove-pod.ts';
+import { selectFlavor } from './stage1.ts';
+import { directoryForm } from './unpack/directory.ts';
+
+/** A pod that could be made: nothing of it is on disk yet. */
+export interface PlannedPod {
+  readonly pod: Pod;
+  readonly flavor: Flavor;
+  readonly plan: LaunchPlan;
+}
+
+/**
+ * Calls `use` with the planned pod while its images are leased.
+ * @param finish see RuntimeOptions.finish
+ * @throws TspodError for everything that can be refused without writing a pod
+ */
+export async function withPlannedPod<T>(
+  context: Context,
+  args: PodArgs,
+  finish: ((uuid: string) => readonly string[]) | undefined,
+  use: (planned: PlannedPod, store: Store) => Promise<T>,
+): Promise<T> {
+  requireRoot(context.command);
+  if (args.podName !== undefined) checkPodName(args.podName);
+  const flavor = await selectFlavor(context, args.stage1);
+  const store = openStore(context.dir, { forms: [directoryForm] });
+  try {
+    const lease = store.lease();
+    const images = await resolveImages(context, store, lease, args);
+    const podManifest =
+      args.podManifest === undefined ? undefined : readPodManifest(args.podManifest);
+    const named = await manifestImages(store, lease, podManifest);
+    const uuid = newUuid();
+    const pod = assemblePod({
+      uuid,
+      context,
+      args,
+      images,
+      podManifest,
+      findImage: id => named.get(id),
+      flavor,
+      overlay: canOverlay(context, args),
+      finish: finish?.(uuid),
+      layerTree: diffId => relative(join(context.dir, 'pods/run', uuid), store.layers.tree(diffId)),
+    });
+    flavor.check(pod);
+    const plan = flavor.plan(pod);
+    if (!args.dryRun) for (const { record } of [...images, ...named.values()]) store.touch(record);
+    return await use({ pod, flavor, plan }, store);
+  } finally {
+    store.close();
+  }
+}
+
+/** The kernel's: node:crypto would cost as much as all the rest of a run (OpenSSL sets itself up). */
+function newUuid(): string {
+  return readFileSync('/proc/sys/kernel/random/uuid', 'latin1').trim();
+}
+
+function canOverlay(context: Context, args: PodArgs): boolean {
+  if (args.noOverlay) return false;
+  const why = overlayUnavailable(context.dir);
+  if (why !== undefined) {
+    warn(context, `disabling overlay support: ${why}; the pod gets a copy of its image`);
+  }
+  return why === undefined;
+}
+
+async function resolveImages(
+  context: Context,
+  store: Store,
+  lease: Lease,
+  args: PodArgs,
+): Promise<readonly ResolvedImage[]> {
+  const images: ResolvedImage[] = [];
+  for (const image of args.images) {
+    const { fetchImage } = await import('./fetch/fetch.ts');
+    const { image: record, name } = await fetchImage(context, store, image.reference, {
+      pullPolicy: args.pullPolicy,
+      lease,
+    });
+    images.push({ args: image, record, name, config: store.config(record) });
+  }
+  return images;
+}
+
+/** The images of a pod manifest by id: those that the store has. */
+async function manifestImages(
+  store: Store,
+  lease: Lease,
+  manifest: PodManifest | undefined,
+): Promise<ReadonlyMap<Digest, StoredImage>> {
+  const images = new Map<Digest, StoredImage>();
+  for (const { image } of manifest?.apps ?? []) {
+    const id = fromAppcHash(image.id);
+    if (id === undefined) continue;
+    const record = await holdImage(store, lease, () => store.byIdPrefix(id));
+    if (record === undefined) continue;
+    images.set(id, { record, name: record.names[0] ?? record.id, config: store.config(record) });
+  }
+  return images;
+}
+
+/** Makes the pod's folder and everything in it. The answer is locked and in `prepare`. */
+export async function writePreparedPod(
+  context: Context,
+  { pod, flavor, plan }: PlannedPod,
+  options: { readonly name: string | undefined; readonly uuidFile: string | undefined },
+): Promise<PodHandle> {
+  const handle = createPod(context.dir, pod.uuid);
+  try {
+    if (options.name !== undefined) claimPodName(context.dir, handle, options.name);
+    if (options.uuidFile !== undefined) saveUuid(options.uuidFile, pod.uuid);
+    handle.moveTo('prepare');
+    const { dir } = handle;
+    writePod(dir, pod, flavor.name);
+    faultPoint('prepare-written');
+    for (const app of pod.apps) await makeRootFs(dir, app);
+    for (const volume of pod.manifest.volumes) makeEmptyVolume(dir, volume);
+    faultPoint('prepare-rootfs');
+    writePlan(dir, plan);
+    faultPoint('prepare-plan');
+    return handle;
+  } catch (error) {
+    removeLockedPod(handle);
+    throw error;
+  }
+}
+
+/** rkt writes it the moment the pod exists: the plain UUID, no newline. */
+function saveUuid(file: string, uuid: string): void {
+  try {
+    writeFileSync(file, uuid);
+  } catch (error) {
+    throw systemError(`can't save the UUID to ${file}`, error);
+  }
+}
+
+async function makeRootFs(dir: string, app: PodApp): Promise<void> {
+  if (app.rootfs.kind === 'overlay') {
+    copyRootAttributes(
+      app.rootfs.layers.map(layer => resolve(dir, layer)),
+      join(dir, app.rootfs.upper),
+    );
+    return;
+  }
+  const { flattenLayers } = await import('./unpack/flatten.ts');
+  await flattenLayers(
+    app.rootfs.layers.map(layer => resolve(dir, layer)),
+    join(dir, app.root),
+  );
+}
+
+/**
+ * The upper folder's own mode and owner become those of `/`. They are the topmost layer's that has an
+ * entry for its root; a layer without one was unpacked with 0755 root:root.
+ */
+function copyRootAttributes(layers: readonly string[], upper: string): void {
+  for (const layer of [...layers].reverse()) {
+    const { mode, uid, gid } = lstatSync(layer);
+    if ((mode & 0o7777) === 0o755 && uid === 0 && gid === 0) continue;
+    chownSync(upper, uid, gid);
+    chmodSync(upper, mode & 0o7777);
+    return;
+  }
+  chmodSync(upper, 0o755);
+}
+
+function makeEmptyVolume(dir: string, volume: Volume): void {
+  if (volume.kind !== 'empty') return;
+  const path = join(dir, 'sharedVolumes', volume.name);
+  mkdirSync(path, { recursive: true, mode: 0o755 });
+  chownSync(path, volume.uid ?? 0, volume.gid ?? 0);
+  chmodSync(path, Number.parseInt(volume.mode ?? '0755', 8));
+}
