@@ -92,7 +92,7 @@ export function launch(
     'unshare',
     ['-m', '--propagation', 'private', 'sh', '-c', around, 'sh', artifact('launch'), pod.dir],
     {
-      env: { PATH: process.env['PATH'], ...options.env },
+      env: { PATH: process.env.PATH, ...options.env },
       input: options.input ?? '',
       encoding: 'utf8',
       timeout: 30_000,

@@ -29,7 +29,7 @@ const LOAD = `const n=require(${JSON.stringify(artifact('native.node'))});`;
 const child = (script: string, env: NodeJS.ProcessEnv = {}) =>
   spawnSync(process.execPath, ['-e', LOAD + script], {
     encoding: 'utf8',
-    env: { PATH: process.env['PATH'], ...env },
+    env: { PATH: process.env.PATH, ...env },
   });
 
 function errorOf(action: () => unknown): unknown {
