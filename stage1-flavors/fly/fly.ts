@@ -47,7 +47,7 @@ function enter(pod: Pod, running: RunningPod, request: EnterRequest): LaunchPlan
   const { pid, startTime } = pidFile(running);
   const steps: Step[] = [
     ['program', pod.options.program],
-    ['join-cgroups', String(pid)],
+    ['join-cgroups', `${pid}:${startTime}`],
     ['join-namespaces', `${pid}:${startTime}`, 'mount'],
     // Of this call alone: two that enter at once must not start each other's command.
     ['start', `${running.dir}/appsinfo/${app.name}/enter-plan-${randomUUID()}`],

@@ -1,6 +1,16 @@
 /** fly: the contract, and what is fly's own: refusals, limits by cgroup, enter, stop, gc. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -182,6 +192,112 @@ describe('a running pod', () => {
     fly.stop(running, false);
     expect(await ended).toEqual({ status: 3, signal: null });
     fly.stop(running, true);
+  });
+
+  it('passes sockets of socket activation on, the lock behind them, and nothing else', () => {
+    const { dir } = house.prepare({
+      appArgs: [
+        'sh',
+        '-c',
+        'cat <&3; echo $LISTEN_FDS $((LISTEN_PID - $$)); ls /proc/$$/fd | tr "\\n" " "',
+      ],
+    });
+    const file = join(house.dir, 'socket');
+    writeFileSync(file, 'from the socket\n');
+    const fd = openSync(file, 'r');
+    try {
+      const { stdout, stderr } = spawnSync(
+        'sh',
+        [
+          '-c',
+          'LISTEN_PID=$$ LISTEN_FDS=1 exec unshare -m --propagation private "$0" "$1"',
+          artifact('launch'),
+          dir,
+        ],
+        { stdio: ['ignore', 'pipe', 'pipe', fd], encoding: 'utf8' },
+      );
+      expect(stderr).toBe('');
+      expect(stdout).toBe('from the socket\n1 0\n0 1 2 3 4 ');
+    } finally {
+      closeSync(fd);
+    }
+  });
+
+  it('a volume keeps its peer group: mounts below it reach the host, other mounts do not', () => {
+    const source = join(house.dir, 'shared');
+    mkdirSync(source);
+    const { dir } = house.prepare({
+      appArgs: [
+        'sh',
+        '-c',
+        'mkdir /v/below && mount -t tmpfs inside /v/below && mount -t tmpfs hidden /work',
+      ],
+      args: { volumes: [`v,kind=host,source=${source}`], mounts: ['volume=v,target=/v'] },
+    });
+    const { stdout, stderr } = spawnSync(
+      'unshare',
+      [
+        '-m',
+        '--propagation',
+        'private',
+        'sh',
+        '-c',
+        'mount --bind "$2" "$2" && mount --make-shared "$2" && "$0" "$1" && cut -d" " -f5 /proc/self/mountinfo',
+        artifact('launch'),
+        dir,
+        source,
+      ],
+      { encoding: 'utf8' },
+    );
+    expect(stderr).toBe('');
+    const mounted = stdout.split('\n').filter(path => path.startsWith(house.dir));
+    expect(mounted).toEqual([source, join(source, 'below')]);
+  });
+
+  it('supervised, leaves its status and runs the finish command', () => {
+    const record = join(house.dir, 'finished');
+    const ended = house.run({
+      appArgs: ['sh', '-c', 'exit 7'],
+      finish: ['/bin/sh', '-c', 'echo "$@" > "$0"', record],
+    });
+    expect([ended.status, ended.stderr]).toEqual([7, '']);
+    expect(readFileSync(record, 'utf8')).toBe('exited 7\n');
+    expect(readFileSync(join(ended.dir, 'stage1/rootfs/rkt/status/busybox'), 'utf8').trim()).toBe(
+      '7',
+    );
+  });
+
+  it.each(['dev', 'proc', 'sys'])(
+    'CVE-2019-19921: an image whose /%s is a link is refused',
+    name => {
+      const evil = new FlyHouse();
+      try {
+        rmSync(join(evil.layer, name), { recursive: true });
+        symlinkSync('/work', join(evil.layer, name));
+        const ended = evil.run({ appArgs: ['true'] });
+        expect(ended.status).toBe(254);
+        expect(ended.stderr).toContain(name);
+      } finally {
+        evil.remove();
+      }
+    },
+  );
+
+  it('CVE-2021-30465: a mount target behind a link out of the root stays inside', () => {
+    const evil = new FlyHouse();
+    try {
+      const outside = join(evil.dir, 'outside');
+      mkdirSync(outside);
+      symlinkSync(outside, join(evil.layer, 'escape'));
+      const ended = evil.run({
+        appArgs: ['sh', '-c', `touch /escape/x && ls ${outside}`],
+        args: { volumes: ['e,kind=empty'], mounts: ['volume=e,target=/escape'] },
+      });
+      expect([ended.stdout, ended.stderr]).toEqual(['x\n', '']);
+      expect(readdirSync(outside)).toEqual([]);
+    } finally {
+      evil.remove();
+    }
   });
 
   it('gc removes no folder that is not the pod’s own cgroup', () => {
