@@ -2,7 +2,7 @@
  * The files of a layout in a plain tar: one pass notes where each member's data begins, then blobs are read
  * from their places. Nothing is unpacked.
  */
-import { closeSync, constants, createReadStream, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { errnoOf, systemError, TspodError } from '../../src/errors.ts';
 import { showName } from '../unpack/tar-entry.ts';
 import { TarReader } from '../unpack/tar-reader.ts';
@@ -36,14 +36,15 @@ export function openLayoutArchive(path: string): LayoutFiles {
       async *read(name, offset) {
         const member = members.get(name);
         if (member === undefined || offset >= member.size) return;
-        const stream = createReadStream('', {
-          fd,
-          autoClose: false,
-          start: member.offset + offset,
-          end: member.offset + member.size - 1,
-          highWaterMark: CHUNK,
-        });
-        for await (const chunk of stream) yield chunk;
+        // Not a stream: one closes the descriptor when its reader stops early.
+        const end = member.offset + member.size;
+        for (let at = member.offset + offset; at < end; ) {
+          const chunk = Buffer.allocUnsafe(Math.min(CHUNK, end - at));
+          const got = readSync(fd, chunk, 0, chunk.length, at);
+          if (got === 0) return;
+          yield chunk.subarray(0, got);
+          at += got;
+        }
       },
       close: () => closeSync(fd),
     };
