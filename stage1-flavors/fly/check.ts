@@ -58,7 +58,9 @@ export function check(pod: Pod): void {
   if (foreign !== undefined)
     throw unsupported(`annotation ${foreign.name}: fly can't do what it asks for`);
   if (app.mounts.length > MAX_MOUNTS) {
-    throw unsupported(`app "${app.name}": ${app.mounts.length} mounts are over the limit of ${MAX_MOUNTS}`);
+    throw unsupported(
+      `app "${app.name}": ${app.mounts.length} mounts are over the limit of ${MAX_MOUNTS}`,
+    );
   }
   const [other] = isolationOf(pod, app).others;
   if (other !== undefined)

@@ -44,7 +44,9 @@ export function launchSteps(pod: Pod, app: PodApp): readonly Step[] {
     ...rootSteps(app),
     // A link here in an image would lead the mounts elsewhere (CVE-2019-19921 and its kin).
     ...HOST_TREES.map((name): Step => ['require-folder', app.root, name, '0755']),
-    ...HOST_TREES.map((name, slot): Step => ['attach', String(slot), app.root, `/${name}`, 'slave']),
+    ...HOST_TREES.map(
+      (name, slot): Step => ['attach', String(slot), app.root, `/${name}`, 'slave'],
+    ),
     ['tmpfs', app.root, '/tmp', 'mode=1777'],
     ...network.place,
     ['symlink', app.root, '/etc/mtab', '../proc/self/mounts', 'if-missing'],
