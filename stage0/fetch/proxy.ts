@@ -25,7 +25,7 @@ export function proxyFor(url: URL, environment: NodeJS.ProcessEnv): URL | undefi
 function bypassed(url: URL, list: string): boolean {
   const host = url.hostname.replace(/^\[|\]$/g, '').toLowerCase();
   const port = url.port || (url.protocol === 'https:' ? '443' : '80');
-  if (host === 'localhost' || host === '::1' || /^127\./.test(host)) return true;
+  if (host === 'localhost' || host === '::1' || host.startsWith('127.')) return true;
   return list
     .split(',')
     .map(item => item.trim().toLowerCase())
