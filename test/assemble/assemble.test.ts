@@ -152,7 +152,6 @@ describe('refusals', () => {
       [{ args: { interactive: true } }, { images: [imageOf({}), imageOf({})] }],
     ],
     ['cannot use both overlay and user namespace', [{ args: { privateUsers: true } }]],
-    ['conflicting flags set with --pod-manifest', [{ args: { podManifest: '/x' } }]],
     ['must provide at least one image', [{}, { images: [] }]],
     ['--environment=X: it must be of the form NAME=VALUE', [{ flags: { environment: ['X'] } }]],
     ['--supplementary-gids=1,x', [{ flags: { supplementaryGids: '1,x' } }]],
