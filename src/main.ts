@@ -55,11 +55,8 @@ async function fail(error: unknown): Promise<number> {
       process.stderr.write(`${cause.stack ?? cause.message}\n`);
     }
   }
-  if (
-    command === 'run' ||
-    command === 'run-prepared' ||
-    argv.some(word => word.startsWith('--result'))
-  ) {
+  // `finish` has a flag of this name and writes the record of its pod.
+  if (command !== 'finish') {
     await recordFailure(known ?? new TspodError('system', line, { cause: error }));
   }
   return known?.exitStatus ?? EXIT_FAILURE;

@@ -47,24 +47,14 @@ export async function run(context: Context, args: GcArgs): Promise<number> {
 
 /** Moves what is over to where it waits for its removal. */
 function mark(context: Context, pod: PodView, expireMs: number): void {
-  switch (pod.state) {
-    case 'embryo':
-      if (age(pod) < EMBRYO_GRACE_MS) return;
-      return moveLocked(context, pod, 'garbage', `moving unfinished pod "${pod.uuid}" to garbage`);
-    case 'aborted prepare':
-      return moveLocked(context, pod, 'garbage', `moving failed prepare "${pod.uuid}" to garbage`);
-    case 'prepared':
-      if (age(pod) < expireMs) return;
-      return moveLocked(
-        context,
-        pod,
-        'garbage',
-        `moving expired prepared pod "${pod.uuid}" to garbage`,
-      );
-    case 'exited':
-      return moveLocked(context, pod, 'exited-garbage', `moving pod "${pod.uuid}" to garbage`);
-    default:
-      return;
+  if (pod.state === 'embryo' && age(pod) >= EMBRYO_GRACE_MS) {
+    moveLocked(context, pod, 'garbage', `moving unfinished pod "${pod.uuid}" to garbage`);
+  } else if (pod.state === 'aborted prepare') {
+    moveLocked(context, pod, 'garbage', `moving failed prepare "${pod.uuid}" to garbage`);
+  } else if (pod.state === 'prepared' && age(pod) >= expireMs) {
+    moveLocked(context, pod, 'garbage', `moving expired prepared pod "${pod.uuid}" to garbage`);
+  } else if (pod.state === 'exited') {
+    moveLocked(context, pod, 'exited-garbage', `moving pod "${pod.uuid}" to garbage`);
   }
 }
 

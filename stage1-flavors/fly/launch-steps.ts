@@ -35,6 +35,10 @@ export function launchSteps(pod: Pod, app: PodApp): readonly Step[] {
   return [
     ['program', options.program],
     ...(options.debug ? ([['debug']] satisfies Step[]) : []),
+    // First of all: who stays behind sees the host as it is, and pins nothing of the pod's mounts.
+    ...(options.finish === undefined
+      ? []
+      : ([['supervise', STATUS_FOLDER, app.name, ...options.finish]] satisfies Step[])),
     // Before unshare: a clone taken afterwards would have lost its peer group with the host.
     ...held.flatMap(({ volume, slot }) => holdVolume(volume, slot)),
     ...HOST_TREES.map((name, slot): Step => ['hold', String(slot), `/${name}`, 'recursive']),
@@ -59,9 +63,6 @@ export function launchSteps(pod: Pod, app: PodApp): readonly Step[] {
           ['file', '.', CGROUPS_FILE, '0640', `${cgroups.folders.join('\n')}\n`, 'replace'],
         ] satisfies Step[])),
     ...cgroups.steps,
-    ...(options.finish === undefined
-      ? []
-      : ([['supervise', STATUS_FOLDER, app.name, ...options.finish]] satisfies Step[])),
     ['pid-file', 'pid'],
     ['start', `appsinfo/${app.name}/app-plan`],
   ];
