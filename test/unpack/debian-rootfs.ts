@@ -6,7 +6,8 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 
-const CACHE = process.env['TSPOD_TEST_CACHE'] ?? '/tmp/tspod-test-cache';
+/** A folder of its own in the cache, because every maker writes to its packages' folder. */
+const CACHE = join(process.env['TSPOD_TEST_CACHE'] ?? '/tmp/tspod-test-cache', 'unpack');
 
 /** Path of an uncompressed tar of a minbase Debian with `packages` added. */
 export function debianRootfs(packages: readonly string[] = []): string {
@@ -24,8 +25,10 @@ export function debianRootfs(packages: readonly string[] = []): string {
   const options = ['--variant=minbase', '--mode=root', '--skip=essential/unlink', ...hooks];
   if (packages.length > 0) options.push(`--include=${packages.join(',')}`);
   // mmdebstrap mounts /proc and /sys in the tree: in a mount namespace of its own
-  const unshare = ['-m', '--propagation', 'private', 'mmdebstrap', ...options, 'bookworm', making];
-  execFileSync('unshare', unshare, { stdio: ['ignore', 'pipe', 'pipe'] });
+  const unshare = ['unshare', '-m', '--propagation', 'private'];
+  const make = [...unshare, 'mmdebstrap', ...options, 'bookworm', making];
+  // one maker at a time: test runs that overlap share the packages
+  execFileSync('flock', [join(CACHE, 'lock'), ...make], { stdio: ['ignore', 'pipe', 'pipe'] });
   renameSync(making, file);
   return file;
 }
