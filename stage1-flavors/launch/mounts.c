@@ -205,9 +205,11 @@ void run_bind(const struct step *step)
  * copies are neither made nor followed, since a trusted.overlay.* attribute in a layer could lead to
  * another file of a lower layer (filesystems/overlayfs.rst, "Metadata only copy up"); index is off because an
  * upper folder may be mounted again after a crash; and never `userxattr`: overlay's own attributes stay
- * where only the host's root can write them.
+ * where only the host's root can write them. volatile, because without it the end of every pod writes all
+ * that is dirty on the host's file system to the disk (ovl_sync_fs), and what a pod writes outside its
+ * volumes is not promised to outlive a power failure: the pod does not either.
  */
-#define OVERLAY_OPTIONS "redirect_dir=nofollow,metacopy=off,index=off"
+#define OVERLAY_OPTIONS "redirect_dir=nofollow,metacopy=off,index=off,volatile"
 
 static int open_layer(const char *path, const char *what)
 {
