@@ -1,0 +1,184 @@
+/**
+ * Runs the tool as a user does: the program named by TSPOD (default: bin/tspod of this checkout), with a
+ * data folder and configuration of the test's own, inside a mount namespace of its own: `unshare` executes
+ * what follows, so the process id is the tool's. `Sandbox.leftovers` says what a test left on the machine.
+ */
+import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export const TSPOD = process.env['TSPOD'] ?? fileURLToPath(new URL('../../bin/tspod', import.meta.url));
+
+export interface Ended {
+  readonly status: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly stdout: string;
+  readonly stderr: string;
+  readonly bytes: Buffer;
+}
+
+export interface RunOptions {
+  readonly env?: Readonly<Record<string, string>>;
+  readonly input?: string | Buffer;
+  readonly cwd?: string;
+  /** Put between `unshare` and the tool, e.g. `['setpriv', …]`. */
+  readonly through?: readonly string[];
+  readonly timeout?: number;
+}
+
+export interface Started {
+  readonly child: ChildProcess;
+  readonly pid: number;
+  readonly ended: Promise<Ended>;
+}
+
+export class Sandbox {
+  readonly root = mkdtempSync(join(tmpdir(), 'tspod-functional-'));
+  readonly dir = join(this.root, 'data');
+  readonly #started: ChildProcess[] = [];
+  readonly #loops = loopDevices();
+  readonly #mounts = readFileSync('/proc/self/mountinfo', 'utf8');
+  readonly #cgroups = cgroupFolders();
+
+  constructor() {
+    for (const name of ['vendor', 'local']) mkdirSync(join(this.root, name));
+  }
+
+  get globalFlags(): readonly string[] {
+    return [
+      `--dir=${this.dir}`,
+      `--system-config=${this.root}/vendor`,
+      `--local-config=${this.root}/local`,
+      '--insecure-options=image,http',
+    ];
+  }
+
+  /** Starts `tspod ARGS` and hands back the live process. */
+  start(args: readonly string[], options: RunOptions = {}, stdio?: SpawnOptions['stdio']): Started {
+    const command = ['-m', '--propagation', 'private', ...(options.through ?? []), TSPOD, ...this.globalFlags, ...args];
+    return this.spawn('unshare', command, options, stdio);
+  }
+
+  /** Any program that this test's clean-up shall watch over. */
+  spawn(
+    program: string,
+    args: readonly string[],
+    options: RunOptions = {},
+    stdio: SpawnOptions['stdio'] = 'pipe',
+  ): Started {
+    const child = spawn(program, args, {
+      cwd: options.cwd ?? this.root,
+      env: { PATH: process.env['PATH'], HOME: this.root, ...options.env },
+      stdio,
+      timeout: options.timeout ?? 60_000,
+      killSignal: 'SIGKILL',
+    });
+    this.#started.push(child);
+    const out: Buffer[] = [];
+    const err: Buffer[] = [];
+    child.stdout?.on('data', (chunk: Buffer) => out.push(chunk));
+    child.stderr?.on('data', (chunk: Buffer) => err.push(chunk));
+    child.stdin?.on('error', () => undefined); // an app that reads nothing may end first
+    if (options.input !== undefined) child.stdin?.end(options.input);
+    else child.stdin?.end();
+    const ended = new Promise<Ended>((resolve, reject) => {
+      child.once('error', reject);
+      child.once('close', (status, signal) => {
+        const bytes = Buffer.concat(out);
+        resolve({ status, signal, bytes, stdout: bytes.toString(), stderr: Buffer.concat(err).toString() });
+      });
+    });
+    if (child.pid === undefined) throw new Error(`can't start ${program}`);
+    return { child, pid: child.pid, ended };
+  }
+
+  /** Runs `tspod ARGS` to its end. */
+  run(args: readonly string[], options: RunOptions = {}): Promise<Ended> {
+    return this.start(args, options).ended;
+  }
+
+  /** Ends what still runs, removes the data folder. */
+  async close(): Promise<void> {
+    for (const child of this.#started) {
+      if (child.exitCode !== null || child.signalCode !== null) continue;
+      const gone = new Promise(resolve => child.once('exit', resolve));
+      child.kill('SIGKILL');
+      await gone;
+    }
+    rmSync(this.root, { recursive: true, force: true });
+  }
+
+  /** What of this sandbox is still on the machine: processes, mounts, loop devices, cgroups. */
+  async leftovers(): Promise<string[]> {
+    let found = this.#leftovers();
+    // a killed process takes a moment to be gone
+    for (let tries = 0; found.length > 0 && tries < 40; tries++) {
+      await new Promise(resolve => setTimeout(resolve, 50));
+      found = this.#leftovers();
+    }
+    return found;
+  }
+
+  #leftovers(): string[] {
+    const found = processesOf(this.root).map(line => `process ${line}`);
+    if (readFileSync('/proc/self/mountinfo', 'utf8') !== this.#mounts) {
+      const now = readFileSync('/proc/self/mountinfo', 'utf8').split('\n');
+      found.push(...now.filter(line => line.includes(this.root)).map(line => `mount ${line}`));
+    }
+    for (const loop of loopDevices()) if (!this.#loops.has(loop)) found.push(`loop device ${loop}`);
+    for (const cgroup of cgroupFolders())
+      if (!this.#cgroups.has(cgroup) && /tspod/.test(cgroup)) found.push(`cgroup ${cgroup}`);
+    return found;
+  }
+}
+
+/** Processes that have `path` in their arguments, their root, or a mount of their namespace. */
+export function processesOf(path: string): string[] {
+  const found: string[] = [];
+  for (const pid of readdirSync('/proc')) {
+    if (!/^\d+$/.test(pid) || Number(pid) === process.pid) continue;
+    try {
+      const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
+      if (/docker-registry/.test(command)) continue;
+      const seen = [command, readlinkSync(`/proc/${pid}/cwd`), readFileSync(`/proc/${pid}/mountinfo`, 'utf8')];
+      if (seen.some(text => text.includes(path))) found.push(`${pid} ${command}`);
+    } catch {
+      // it has ended, or is a zombie
+    }
+  }
+  return found;
+}
+
+function loopDevices(): ReadonlySet<string> {
+  const used = readdirSync('/sys/block').filter(name => {
+    if (!name.startsWith('loop')) return false;
+    try {
+      readFileSync(`/sys/block/${name}/loop/backing_file`);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+  return new Set(used);
+}
+
+function cgroupFolders(): ReadonlySet<string> {
+  const found = new Set<string>();
+  const walk = (folder: string, depth: number): void => {
+    if (depth > 4) return;
+    try {
+      for (const entry of readdirSync(folder, { withFileTypes: true }))
+        if (entry.isDirectory()) {
+          const path = join(folder, entry.name);
+          found.add(path);
+          walk(path, depth + 1);
+        }
+    } catch {
+      // it went away
+    }
+  };
+  walk('/sys/fs/cgroup', 0);
+  return found;
+}
