@@ -51,7 +51,7 @@ describe('images of a registry', () => {
   test('Redis answers PING; its volume is an empty folder of its own', async () => {
     const port = await freePort();
     const image = [fromRegistry('redis'), '--', '--port', String(port), '--save', '', '--bind', '127.0.0.1'];
-    const server = use.box.start(['run', '--volume=data,kind=empty,uid=101,gid=101,mode=0777', '--pod-name=kv', ...image]);
+    const server = use.box.start(['run', '--volume=volume-data,kind=empty,mode=0777', '--pod-name=kv', ...image]);
     await waitForPort(port, server.child);
     expect(await ask(port, 'PING\r\n')).toBe('+PONG\r\n');
     expect(await use.box.run(['stop', 'kv'])).toMatchObject({ status: 0 });

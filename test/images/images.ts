@@ -114,7 +114,11 @@ const RECIPES: Readonly<Record<ImageName, Recipe>> = {
   },
   redis: {
     base: () => debianRootfs(['redis-server']),
-    app: folder => put(folder, 'usr/share/.wh.doc', ''),
+    app: folder => {
+      put(folder, 'usr/share/.wh.doc', '');
+      mkdirSync(join(folder, 'data'));
+      chmodSync(join(folder, 'data'), 0o1777);
+    },
     compression: 'gzip',
     config: {
       Entrypoint: ['/usr/bin/redis-server'],
