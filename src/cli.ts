@@ -1,9 +1,30 @@
 /**
- * The command table: each command with its flags, what it is for, and how it is called. The code of a
- * command is imported when it is called. rkt's commands that are not in this version are refused by name.
+ * The command table: each command with its flags, what it is for, and how it is called. Commands are
+ * imported at once, because one chunk loads faster than a dozen; what costs something to load (the network,
+ * yargs, configuration) they import when they need it. rkt's commands that are not in this version are refused by name.
  */
+import { podArgs, pullPolicy, runPreparedArgs } from '../stage0/args/pod-args.ts';
+import { onePod, podAndCommand, somePods } from '../stage0/args/pods.ts';
 import { FLAGS } from '../stage0/args/tables.ts';
 import type { CommandShape, Tokens } from '../stage0/args/tokenizer.ts';
+import { run as catManifestCommand } from '../stage0/commands/cat-manifest.ts';
+import { run as configCommand } from '../stage0/commands/config.ts';
+import { run as enterCommand } from '../stage0/commands/enter.ts';
+import { run as fetchCommand } from '../stage0/commands/fetch.ts';
+import { run as finishCommand } from '../stage0/commands/finish.ts';
+import { run as gcCommand } from '../stage0/commands/gc.ts';
+import { run as imageCatManifestCommand } from '../stage0/commands/image-cat-manifest.ts';
+import { run as imageGcCommand } from '../stage0/commands/image-gc.ts';
+import { run as imageListCommand } from '../stage0/commands/image-list.ts';
+import { run as imageRmCommand } from '../stage0/commands/image-rm.ts';
+import { run as listCommand } from '../stage0/commands/list.ts';
+import { run as prepareCommand } from '../stage0/commands/prepare.ts';
+import { run as rmCommand } from '../stage0/commands/rm.ts';
+import { run as runPod } from '../stage0/commands/run.ts';
+import { run as runPreparedCommand } from '../stage0/commands/run-prepared.ts';
+import { run as statusCommand } from '../stage0/commands/status.ts';
+import { run as stopCommand } from '../stage0/commands/stop.ts';
+import { run as showVersion } from '../stage0/commands/version.ts';
 import type { Context } from './context.ts';
 import { TspodError } from './errors.ts';
 
@@ -27,9 +48,7 @@ export const COMMANDS: readonly Command[] = [
     about: 'Fetch images into the store, verify them and print their ids',
     more: 'IMAGE: docker://HOST[:PORT]/NAME[:TAG][@DIGEST], oci:FOLDER[:TAG], oci-archive:FILE[:TAG], a path, an image id, or a name that is in the store.',
     run: async (context, { positionals, flags }) => {
-      const { pullPolicy } = await import('../stage0/args/pod-args.ts');
-      const { run } = await import('../stage0/commands/fetch.ts');
-      return run(context, {
+      return fetchCommand(context, {
         positionals,
         flags: { full: flags.bool('full'), pullPolicy: pullPolicy(flags) },
       });
@@ -43,9 +62,7 @@ export const COMMANDS: readonly Command[] = [
     about: 'Run a pod: this process becomes it',
     more: 'Flags of an image follow it. "--" begins the arguments of its app, "---" ends them.\n\nUnlike rkt: the flavor is fly unless --stage1-name says otherwise; what a flavor can\'t honour is refused by name instead of ignored; with --rm or --result the launcher stays as the parent of the app.',
     run: async (context, { flags, images }) => {
-      const { podArgs } = await import('../stage0/args/pod-args.ts');
-      const { run } = await import('../stage0/commands/run.ts');
-      return run(context, podArgs(flags, images));
+      return runPod(context, podArgs(flags, images));
     },
   },
   {
@@ -55,9 +72,7 @@ export const COMMANDS: readonly Command[] = [
     usage: '[FLAGS] IMAGE [IMAGE FLAGS] [-- ARGS [---]] ...',
     about: 'Prepare a pod to be started later and print its UUID',
     run: async (context, { flags, images }) => {
-      const { podArgs } = await import('../stage0/args/pod-args.ts');
-      const { run } = await import('../stage0/commands/prepare.ts');
-      return run(context, podArgs(flags, images));
+      return prepareCommand(context, podArgs(flags, images));
     },
   },
   {
@@ -67,10 +82,10 @@ export const COMMANDS: readonly Command[] = [
     about: 'Run a pod that was prepared: this process becomes it',
     more: UUID_NOTE,
     run: async (context, { flags, positionals }) => {
-      const { runPreparedArgs } = await import('../stage0/args/pod-args.ts');
-      const { onePod } = await import('../stage0/args/pods.ts');
-      const { run } = await import('../stage0/commands/run-prepared.ts');
-      return run(context, runPreparedArgs(flags, onePod(context, positionals, flags)));
+      return runPreparedCommand(
+        context,
+        runPreparedArgs(flags, onePod(context, positionals, flags)),
+      );
     },
   },
   {
@@ -79,8 +94,7 @@ export const COMMANDS: readonly Command[] = [
     usage: '',
     about: 'List the pods',
     run: async (context, { flags }) => {
-      const { run } = await import('../stage0/commands/list.ts');
-      return run(context, {
+      return listCommand(context, {
         full: flags.bool('full'),
         noLegend: flags.bool('no-legend'),
         format: flags.text('format'),
@@ -94,9 +108,7 @@ export const COMMANDS: readonly Command[] = [
     about: "Show a pod's state, times, process and exit statuses",
     more: UUID_NOTE,
     run: async (context, { flags, positionals }) => {
-      const { onePod } = await import('../stage0/args/pods.ts');
-      const { run } = await import('../stage0/commands/status.ts');
-      return run(context, {
+      return statusCommand(context, {
         pod: onePod(context, positionals, flags, 1),
         wait: flags.textOr('wait', 'false'),
         waitReady: flags.textOr('wait-ready', 'false'),
@@ -111,9 +123,7 @@ export const COMMANDS: readonly Command[] = [
     about: "Print a pod's manifest",
     more: UUID_NOTE,
     run: async (context, { flags, positionals }) => {
-      const { onePod } = await import('../stage0/args/pods.ts');
-      const { run } = await import('../stage0/commands/cat-manifest.ts');
-      return run(context, {
+      return catManifestCommand(context, {
         pod: onePod(context, positionals, flags),
         prettyPrint: flags.bool('pretty-print'),
       });
@@ -127,9 +137,7 @@ export const COMMANDS: readonly Command[] = [
     about: 'Execute a command inside an app of a running pod, with the isolation of the app',
     more: `${UUID_NOTE}\n\nUnlike rkt: the command gets the app's user, capabilities, seccomp filter, limits and cgroups; without a command it is /bin/bash, or /bin/sh where the image has no bash.`,
     run: async (context, { flags, positionals }) => {
-      const { podAndCommand } = await import('../stage0/args/pods.ts');
-      const { run } = await import('../stage0/commands/enter.ts');
-      return run(context, {
+      return enterCommand(context, {
         ...podAndCommand(context, positionals, flags),
         app: flags.text('app'),
       });
@@ -142,9 +150,7 @@ export const COMMANDS: readonly Command[] = [
     about: 'Ask pods to end (SIGTERM), or kill them with --force',
     more: UUID_NOTE,
     run: async (context, { flags, positionals }) => {
-      const { somePods } = await import('../stage0/args/pods.ts');
-      const { run } = await import('../stage0/commands/stop.ts');
-      return run(context, {
+      return stopCommand(context, {
         pods: somePods(context, positionals, flags, 1),
         force: flags.bool('force'),
       });
@@ -157,9 +163,7 @@ export const COMMANDS: readonly Command[] = [
     about: 'Remove pods that do not run',
     more: UUID_NOTE,
     run: async (context, { flags, positionals }) => {
-      const { somePods } = await import('../stage0/args/pods.ts');
-      const { run } = await import('../stage0/commands/rm.ts');
-      return run(context, { pods: somePods(context, positionals, flags) });
+      return rmCommand(context, { pods: somePods(context, positionals, flags) });
     },
   },
   {
@@ -168,8 +172,7 @@ export const COMMANDS: readonly Command[] = [
     usage: '',
     about: 'Remove ended pods, expired prepared pods and what failed preparations left',
     run: async (context, { flags }) => {
-      const { run } = await import('../stage0/commands/gc.ts');
-      return run(context, {
+      return gcCommand(context, {
         gracePeriod: flags.textOr('grace-period', ''),
         expirePrepared: flags.textOr('expire-prepared', ''),
         markOnly: flags.bool('mark-only'),
@@ -182,8 +185,7 @@ export const COMMANDS: readonly Command[] = [
     usage: '',
     about: 'List the images in the store',
     run: async (context, { flags, positionals }) => {
-      const { run } = await import('../stage0/commands/image-list.ts');
-      return run(context, {
+      return imageListCommand(context, {
         positionals,
         flags: {
           fields: commaList(flags.list('fields')),
@@ -202,8 +204,7 @@ export const COMMANDS: readonly Command[] = [
     usage: 'IMAGE...',
     about: 'Remove images from the store',
     run: async (context, { positionals }) => {
-      const { run } = await import('../stage0/commands/image-rm.ts');
-      return run(context, { positionals });
+      return imageRmCommand(context, { positionals });
     },
   },
   {
@@ -212,8 +213,7 @@ export const COMMANDS: readonly Command[] = [
     usage: '',
     about: 'Remove images that were not used for a while, and what nothing uses',
     run: async (context, { positionals, flags }) => {
-      const { run } = await import('../stage0/commands/image-gc.ts');
-      return run(context, {
+      return imageGcCommand(context, {
         positionals,
         flags: { gracePeriod: flags.textOr('grace-period', '') },
       });
@@ -225,8 +225,10 @@ export const COMMANDS: readonly Command[] = [
     usage: 'IMAGE',
     about: "Print an image's manifest",
     run: async (context, { positionals, flags }) => {
-      const { run } = await import('../stage0/commands/image-cat-manifest.ts');
-      return run(context, { positionals, flags: { prettyPrint: flags.bool('pretty-print') } });
+      return imageCatManifestCommand(context, {
+        positionals,
+        flags: { prettyPrint: flags.bool('pretty-print') },
+      });
     },
   },
   {
@@ -243,8 +245,7 @@ export const COMMANDS: readonly Command[] = [
     usage: '',
     about: 'Print the configuration in force, as JSON',
     run: async (context, { flags }) => {
-      const { run } = await import('../stage0/commands/config.ts');
-      return run(context, { flags: { prettyPrint: flags.bool('pretty-print') } });
+      return configCommand(context, { flags: { prettyPrint: flags.bool('pretty-print') } });
     },
   },
   {
@@ -253,8 +254,7 @@ export const COMMANDS: readonly Command[] = [
     usage: '',
     about: 'Print the version',
     run: async (context, { flags }) => {
-      const { run } = await import('../stage0/commands/version.ts');
-      return run(context, { format: flags.text('format') });
+      return showVersion(context, { format: flags.text('format') });
     },
   },
   {
@@ -275,8 +275,7 @@ export const COMMANDS: readonly Command[] = [
     hidden: true,
     run: async (context, { positionals, flags }) => {
       const [uuid = '', kind = '', number = ''] = positionals;
-      const { run } = await import('../stage0/commands/finish.ts');
-      return run(context, {
+      return finishCommand(context, {
         uuid,
         result: flags.text('result'),
         rm: flags.bool('rm'),

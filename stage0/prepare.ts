@@ -27,6 +27,7 @@ import { requireRoot } from '../src/sys/privilege.ts';
 import type { Flavor } from '../stage1-flavors/flavor.ts';
 import type { PodArgs } from './args/types.ts';
 import { assemblePod, type ResolvedImage, readPodManifest, type StoredImage } from './assemble.ts';
+import { fetchImage } from './fetch/fetch.ts';
 import { removeLockedPod } from './remove-pod.ts';
 import { selectFlavor } from './stage1.ts';
 import { directoryForm } from './unpack/directory.ts';
@@ -103,7 +104,6 @@ async function resolveImages(
 ): Promise<readonly ResolvedImage[]> {
   const images: ResolvedImage[] = [];
   for (const image of args.images) {
-    const { fetchImage } = await import('./fetch/fetch.ts');
     const { image: record, name } = await fetchImage(context, store, image.reference, {
       pullPolicy: args.pullPolicy,
       lease,

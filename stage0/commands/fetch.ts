@@ -6,6 +6,7 @@ import type { Context } from '../../src/context.ts';
 import { TspodError } from '../../src/errors.ts';
 import { openStore } from '../../src/store/store.ts';
 import type { PullPolicy } from '../args/types.ts';
+import { fetchImage } from '../fetch/fetch.ts';
 import { directoryForm } from '../unpack/directory.ts';
 import { showImageId } from './image-id.ts';
 
@@ -25,7 +26,6 @@ export async function run(context: Context, { positionals, flags }: FetchArgs): 
       hint: 'for example docker://HOST/NAME:TAG or oci:FOLDER:TAG',
     });
   }
-  const { fetchImage } = await import('../fetch/fetch.ts');
   const store = openStore(context.dir, { forms: [directoryForm] });
   const lease = store.lease();
   try {

@@ -24,6 +24,7 @@ import {
   parseReference,
   type RegistryReference,
 } from '../../src/image/reference.ts';
+import { ensureLayers } from '../../src/store/ensure-layers.ts';
 import { findImage } from '../../src/store/find-image.ts';
 import type { ImageRecord, Lease, Store } from '../../src/store/types.ts';
 import { admitImage } from '../verify/policy.ts';
@@ -159,7 +160,6 @@ async function stored(
     ...image.layers.flatMap(({ blob, diffId }) => [blob.digest, diffId]),
   );
   if (image.layers.some(({ diffId }) => !store.layers.has(diffId))) {
-    const { ensureLayers } = await import('../../src/store/ensure-layers.ts');
     await ensureLayers(store, image);
   }
   return { image, name };
