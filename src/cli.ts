@@ -1,30 +1,15 @@
 /**
- * The command table: each command with its flags, what it is for, and how it is called. Commands are
- * imported at once, because one chunk loads faster than a dozen; what costs something to load (the network,
- * yargs, configuration) they import when they need it. rkt's commands that are not in this version are refused by name.
+ * The command table: each command with its flags, what it is for, and how it is called. What starts a
+ * pod is imported at once, all other commands together when one of them is called: the fewer and the smaller
+ * the chunks, the sooner a pod runs. rkt's commands that are not in this version are refused by name.
  */
 import { podArgs, pullPolicy, runPreparedArgs } from '../stage0/args/pod-args.ts';
 import { onePod, podAndCommand, somePods } from '../stage0/args/pods.ts';
 import { FLAGS } from '../stage0/args/tables.ts';
 import type { CommandShape, Tokens } from '../stage0/args/tokenizer.ts';
-import { run as catManifestCommand } from '../stage0/commands/cat-manifest.ts';
-import { run as configCommand } from '../stage0/commands/config.ts';
-import { run as enterCommand } from '../stage0/commands/enter.ts';
-import { run as fetchCommand } from '../stage0/commands/fetch.ts';
-import { run as finishCommand } from '../stage0/commands/finish.ts';
-import { run as gcCommand } from '../stage0/commands/gc.ts';
-import { run as imageCatManifestCommand } from '../stage0/commands/image-cat-manifest.ts';
-import { run as imageGcCommand } from '../stage0/commands/image-gc.ts';
-import { run as imageListCommand } from '../stage0/commands/image-list.ts';
-import { run as imageRmCommand } from '../stage0/commands/image-rm.ts';
-import { run as listCommand } from '../stage0/commands/list.ts';
 import { run as prepareCommand } from '../stage0/commands/prepare.ts';
-import { run as rmCommand } from '../stage0/commands/rm.ts';
 import { run as runPod } from '../stage0/commands/run.ts';
 import { run as runPreparedCommand } from '../stage0/commands/run-prepared.ts';
-import { run as statusCommand } from '../stage0/commands/status.ts';
-import { run as stopCommand } from '../stage0/commands/stop.ts';
-import { run as showVersion } from '../stage0/commands/version.ts';
 import type { Context } from './context.ts';
 import { TspodError } from './errors.ts';
 
@@ -38,6 +23,9 @@ export interface Command extends CommandShape {
   readonly run: (context: Context, tokens: Tokens<Command>) => Promise<number>;
 }
 
+/** Every command that no pod is started by, as one chunk. */
+const others = () => import('../stage0/commands/others.ts');
+
 const UUID_NOTE = 'A pod is named by its UUID, the beginning of it, or its --pod-name.';
 
 export const COMMANDS: readonly Command[] = [
@@ -48,6 +36,7 @@ export const COMMANDS: readonly Command[] = [
     about: 'Fetch images into the store, verify them and print their ids',
     more: 'IMAGE: docker://HOST[:PORT]/NAME[:TAG][@DIGEST], oci:FOLDER[:TAG], oci-archive:FILE[:TAG], a path, an image id, or a name that is in the store.',
     run: async (context, { positionals, flags }) => {
+      const { fetchCommand } = await others();
       return fetchCommand(context, {
         positionals,
         flags: { full: flags.bool('full'), pullPolicy: pullPolicy(flags) },
@@ -94,6 +83,7 @@ export const COMMANDS: readonly Command[] = [
     usage: '',
     about: 'List the pods',
     run: async (context, { flags }) => {
+      const { listCommand } = await others();
       return listCommand(context, {
         full: flags.bool('full'),
         noLegend: flags.bool('no-legend'),
@@ -108,6 +98,7 @@ export const COMMANDS: readonly Command[] = [
     about: "Show a pod's state, times, process and exit statuses",
     more: UUID_NOTE,
     run: async (context, { flags, positionals }) => {
+      const { statusCommand } = await others();
       return statusCommand(context, {
         pod: onePod(context, positionals, flags, 1),
         wait: flags.textOr('wait', 'false'),
@@ -123,6 +114,7 @@ export const COMMANDS: readonly Command[] = [
     about: "Print a pod's manifest",
     more: UUID_NOTE,
     run: async (context, { flags, positionals }) => {
+      const { catManifestCommand } = await others();
       return catManifestCommand(context, {
         pod: onePod(context, positionals, flags),
         prettyPrint: flags.bool('pretty-print'),
@@ -137,6 +129,7 @@ export const COMMANDS: readonly Command[] = [
     about: 'Execute a command inside an app of a running pod, with the isolation of the app',
     more: `${UUID_NOTE}\n\nUnlike rkt: the command gets the app's user, capabilities, seccomp filter, limits and cgroups; without a command it is /bin/bash, or /bin/sh where the image has no bash.`,
     run: async (context, { flags, positionals }) => {
+      const { enterCommand } = await others();
       return enterCommand(context, {
         ...podAndCommand(context, positionals, flags),
         app: flags.text('app'),
@@ -150,6 +143,7 @@ export const COMMANDS: readonly Command[] = [
     about: 'Ask pods to end (SIGTERM), or kill them with --force',
     more: UUID_NOTE,
     run: async (context, { flags, positionals }) => {
+      const { stopCommand } = await others();
       return stopCommand(context, {
         pods: somePods(context, positionals, flags, 1),
         force: flags.bool('force'),
@@ -163,6 +157,7 @@ export const COMMANDS: readonly Command[] = [
     about: 'Remove pods that do not run',
     more: UUID_NOTE,
     run: async (context, { flags, positionals }) => {
+      const { rmCommand } = await others();
       return rmCommand(context, { pods: somePods(context, positionals, flags) });
     },
   },
@@ -172,6 +167,7 @@ export const COMMANDS: readonly Command[] = [
     usage: '',
     about: 'Remove ended pods, expired prepared pods and what failed preparations left',
     run: async (context, { flags }) => {
+      const { gcCommand } = await others();
       return gcCommand(context, {
         gracePeriod: flags.textOr('grace-period', ''),
         expirePrepared: flags.textOr('expire-prepared', ''),
@@ -185,6 +181,7 @@ export const COMMANDS: readonly Command[] = [
     usage: '',
     about: 'List the images in the store',
     run: async (context, { flags, positionals }) => {
+      const { imageListCommand } = await others();
       return imageListCommand(context, {
         positionals,
         flags: {
@@ -204,6 +201,7 @@ export const COMMANDS: readonly Command[] = [
     usage: 'IMAGE...',
     about: 'Remove images from the store',
     run: async (context, { positionals }) => {
+      const { imageRmCommand } = await others();
       return imageRmCommand(context, { positionals });
     },
   },
@@ -213,6 +211,7 @@ export const COMMANDS: readonly Command[] = [
     usage: '',
     about: 'Remove images that were not used for a while, and what nothing uses',
     run: async (context, { positionals, flags }) => {
+      const { imageGcCommand } = await others();
       return imageGcCommand(context, {
         positionals,
         flags: { gracePeriod: flags.textOr('grace-period', '') },
@@ -225,6 +224,7 @@ export const COMMANDS: readonly Command[] = [
     usage: 'IMAGE',
     about: "Print an image's manifest",
     run: async (context, { positionals, flags }) => {
+      const { imageCatManifestCommand } = await others();
       return imageCatManifestCommand(context, {
         positionals,
         flags: { prettyPrint: flags.bool('pretty-print') },
@@ -245,6 +245,7 @@ export const COMMANDS: readonly Command[] = [
     usage: '',
     about: 'Print the configuration in force, as JSON',
     run: async (context, { flags }) => {
+      const { configCommand } = await others();
       return configCommand(context, { flags: { prettyPrint: flags.bool('pretty-print') } });
     },
   },
@@ -254,6 +255,7 @@ export const COMMANDS: readonly Command[] = [
     usage: '',
     about: 'Print the version',
     run: async (context, { flags }) => {
+      const { showVersion } = await others();
       return showVersion(context, { format: flags.text('format') });
     },
   },
@@ -275,6 +277,7 @@ export const COMMANDS: readonly Command[] = [
     hidden: true,
     run: async (context, { positionals, flags }) => {
       const [uuid = '', kind = '', number = ''] = positionals;
+      const { finishCommand } = await others();
       return finishCommand(context, {
         uuid,
         result: flags.text('result'),

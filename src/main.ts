@@ -5,6 +5,7 @@
 import { globalContext } from '../stage0/args/context.ts';
 import { GLOBAL_FLAGS, REFUSED_COMMANDS } from '../stage0/args/tables.ts';
 import { tokenize } from '../stage0/args/tokenizer.ts';
+import { failedResult, resultFileIn, writeResult } from '../stage0/result.ts';
 import { COMMANDS } from './cli.ts';
 import { messagePrefix } from './context.ts';
 import { EXIT_FAILURE, TspodError } from './errors.ts';
@@ -19,7 +20,7 @@ let command: string = program;
 try {
   process.exitCode = await main();
 } catch (error) {
-  process.exitCode = await fail(error);
+  process.exitCode = fail(error);
 }
 
 async function main(): Promise<number> {
@@ -44,7 +45,7 @@ function refuseAbsentCommand(): void {
   if (why !== undefined) throw new TspodError('unsupported', `${word}: ${why}`);
 }
 
-async function fail(error: unknown): Promise<number> {
+function fail(error: unknown): number {
   const known = error instanceof TspodError ? error : undefined;
   const line =
     known?.line ??
@@ -57,14 +58,13 @@ async function fail(error: unknown): Promise<number> {
   }
   // `finish` has a flag of this name and writes the record of its pod.
   if (command !== 'finish') {
-    await recordFailure(known ?? new TspodError('system', line, { cause: error }));
+    recordFailure(known ?? new TspodError('system', line, { cause: error }));
   }
   return known?.exitStatus ?? EXIT_FAILURE;
 }
 
 /** `--result` is kept also where the command line could not be read as a whole. */
-async function recordFailure(error: TspodError): Promise<void> {
-  const { failedResult, resultFileIn, writeResult } = await import('../stage0/result.ts');
+function recordFailure(error: TspodError): void {
   const file = resultFileIn(argv);
   if (file === undefined) return;
   try {

@@ -31,6 +31,7 @@ import { fetchImage } from './fetch/fetch.ts';
 import { removeLockedPod } from './remove-pod.ts';
 import { selectFlavor } from './stage1.ts';
 import { directoryForm } from './unpack/directory.ts';
+import { flattenLayers } from './unpack/flatten.ts';
 
 /** A pod that could be made: nothing of it is on disk yet. */
 export interface PlannedPod {
@@ -173,7 +174,6 @@ async function makeRootFs(dir: string, app: PodApp): Promise<void> {
     );
     return;
   }
-  const { flattenLayers } = await import('./unpack/flatten.ts');
   await flattenLayers(
     app.rootfs.layers.map(layer => resolve(dir, layer)),
     join(dir, app.root),

@@ -2,6 +2,7 @@
  * Which stage1 a pod gets: the flavor named on the command line, else the one that a `stage1`
  * configuration names, else `fly`.
  */
+import { existsSync } from 'node:fs';
 import type { Context } from '../src/context.ts';
 import { TspodError } from '../src/errors.ts';
 import type { Flavor } from '../stage1-flavors/flavor.ts';
@@ -23,10 +24,9 @@ export async function selectFlavor(context: Context, selection: Stage1Selection)
 
 /** The name in a `stage1` configuration file; read only where there is a stage1.d folder. */
 async function configuredName(context: Context): Promise<string | undefined> {
-  const { existsSync } = await import('node:fs');
   const folders = [context.systemConfig, context.localConfig, context.userConfig];
   if (!folders.some(folder => folder !== '' && existsSync(`${folder}/stage1.d`))) return undefined;
-  const { loadConfig } = await import('../src/config/config.ts');
+  const { loadConfig } = await import('./config.ts');
   const stage1 = loadConfig(context).stage1;
   if (stage1 === undefined) return undefined;
   if (stage1.name === undefined) {

@@ -51,7 +51,7 @@ async function configuredDir(
     folder => folder !== '' && existsSync(`${folder}/paths.d`),
   );
   if (!present) return undefined;
-  const { loadConfig } = await import('../../src/config/config.ts');
+  const { loadConfig } = await import('../config.ts');
   return loadConfig(folders).paths?.data;
 }
 

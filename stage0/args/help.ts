@@ -2,6 +2,7 @@
  * Help pages, in rkt's layout (NAME, USAGE, DESCRIPTION, OPTIONS, GLOBAL OPTIONS), laid out by yargs from the
  * command table. yargs is imported here only: on the way of `run` it would cost as much as all the rest.
  */
+import '../hot.ts';
 import type { Options } from 'yargs';
 import { TspodError } from '../../src/errors.ts';
 import type { FlagSpec, FlagTable } from './flags.ts';

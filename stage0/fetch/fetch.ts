@@ -177,19 +177,12 @@ async function openSource(
         hint: 'it is not in the store; fetch it without --offline',
       });
     }
-    const [{ openRegistry }, { loadConfig }] = await Promise.all([
-      import('./registry.ts'),
-      import('../../src/config/config.ts'),
-    ]);
+    const { loadConfig, openRegistry } = await import('./remote.ts');
     return openRegistry(context, loadConfig(context), remote, timing);
   }
-  const { LayoutSource } = await import('./layout-source.ts');
+  const { LayoutSource, openLayoutArchive, openLayoutFolder } = await import('./layout.ts');
   const path = resolve(remote.path);
-  if (remote.kind === 'oci') {
-    const { openLayoutFolder } = await import('./layout-folder.ts');
-    return new LayoutSource(remote, openLayoutFolder(path));
-  }
-  const { openLayoutArchive } = await import('./layout-archive.ts');
+  if (remote.kind === 'oci') return new LayoutSource(remote, openLayoutFolder(path));
   return new LayoutSource(remote, openLayoutArchive(path));
 }
 
@@ -210,10 +203,7 @@ async function fetchFrom(
   checkPlatform(config.value, hostPlatform(), `image "${source.name}"`);
   const wanted = pair(layers, config.value.diffIds, source.name);
   lease.add(...config.value.diffIds);
-  const [{ fetchLayers }, { openProgress }] = await Promise.all([
-    import('./layers.ts'),
-    import('../progress.ts'),
-  ]);
+  const { fetchLayers, openProgress } = await import('./transfer.ts');
   const progress = openProgress();
   try {
     const onWait = () => warn(context, 'another process is fetching the same layer, waiting...');
