@@ -1,7 +1,6 @@
 /** One app of a pod: its image's config with the flags after the image merged in, as rkt merges them. */
 
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
-import { isatty } from 'node:tty';
 import { systemError, TspodError } from '../src/errors.ts';
 import type { App, Isolator, Mount, NameValue, RuntimeApp } from '../src/image/appc.ts';
 import { appFromImageConfig, isCleanAbsolute, MAX_ID } from '../src/image/convert.ts';
@@ -31,6 +30,8 @@ import { parseRlimit } from '../src/pod/rlimits.ts';
 import { parseSeccompFlag } from '../src/pod/seccomp.ts';
 import { parseMount } from '../src/pod/volumes.ts';
 import type { ImageRecord } from '../src/store/types.ts';
+import { callerEnvironment } from '../src/sys/caller-env.ts';
+import { isTerminal } from '../src/sys/terminal.ts';
 import type { AppFlags, ImageArgs, PodArgs } from './args/types.ts';
 
 export interface StoredImage {
@@ -60,8 +61,8 @@ export function sharedEnvironment(args: PodArgs, later: boolean): SharedEnvironm
   return {
     files: args.setEnvFile.flatMap(file => parseEnvFile(readEnvFile(file), file)),
     set: args.setEnv.map(text => parseNameValue(text, 'set-env')),
-    inherited: args.inheritEnv ? process.env : undefined,
-    term: !later && isatty(0) ? process.env.TERM : undefined,
+    inherited: args.inheritEnv ? callerEnvironment(process.env) : undefined,
+    term: !later && isTerminal(0) ? process.env.TERM : undefined,
   };
 }
 

@@ -13,7 +13,7 @@ import {
   parseImageManifest,
 } from '../image/oci-validate.ts';
 import { faultPoint } from '../sys/fault.ts';
-import { openBlobStore } from './blobs.ts';
+import { openBlobStore, readStored, verifyBlob } from './blobs.ts';
 import { Database } from './database.ts';
 import { collectGarbage } from './gc.ts';
 import { lastUse, markUsed, removeImageRecord, writeImageRecord } from './image-record.ts';
@@ -164,8 +164,14 @@ class FileStore implements Store {
   }
 
   config(image: ImageRecord): Raw<ImageConfig> {
-    const bytes = this.blobs.read(image.id, CONFIG_MAX_BYTES);
-    return parseImageConfig(bytes, image.id);
+    const bytes = readStored(this.#layout, image.id, CONFIG_MAX_BYTES);
+    try {
+      return parseImageConfig(bytes, image.id);
+    } catch (error) {
+      // It could be read when it came: if it is damaged now, that is what to say.
+      verifyBlob(this.#layout, image.id);
+      throw error;
+    }
   }
 
   touch(image: ImageRecord): void {
