@@ -11,7 +11,7 @@ import { EXIT_FAILURE, errnoOf, TspodError } from '../../src/errors.ts';
 import { readFlavorName, readPod } from '../../src/pod/folder.ts';
 import { findPod, type PodView } from '../../src/pod/lifecycle.ts';
 import { type RunResult, writeResult } from '../result.ts';
-import { run as remove } from './rm.ts';
+import { removePod } from './rm.ts';
 
 export interface FinishArgs {
   readonly uuid: string;
@@ -25,7 +25,9 @@ export interface FinishArgs {
 export async function run(context: Context, args: FinishArgs): Promise<number> {
   const pod = findPod(context.dir, args.uuid);
   if (args.result !== undefined) writeResult(args.result, describe(pod, args));
-  return args.rm ? remove(context, { pods: [args.uuid] }) : 0;
+  // without rm's line on standard output, which is the app's
+  if (args.rm) removePod(context.dir, args.uuid);
+  return 0;
 }
 
 function describe(pod: PodView, args: FinishArgs): RunResult {

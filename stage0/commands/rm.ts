@@ -24,8 +24,8 @@ export async function run(
   return 0;
 }
 
-/** @returns the pod's UUID */
-function removePod(dataDir: string, text: string): string {
+/** Removes a pod that does not run. @returns its UUID */
+export function removePod(dataDir: string, text: string): string {
   const { uuid } = findPod(dataDir, text);
   const pod = lockPod(dataDir, uuid);
   if (pod !== undefined) {

@@ -6,7 +6,16 @@
  * as they like. Aims stand beside the figures; nothing fails here, since a figure depends on the machine.
  */
 import { spawn, spawnSync } from 'node:child_process';
-import { closeSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -49,7 +58,8 @@ function reenter(): never {
 
 async function main(): Promise<void> {
   // podman 4 with crun refuses the hybrid cgroup tree; in this namespace the v2 part goes away
-  if (readFileSync('/proc/mounts', 'utf8').includes(' /sys/fs/cgroup/unified ')) must('umount', ['-l', '/sys/fs/cgroup/unified']);
+  if (readFileSync('/proc/mounts', 'utf8').includes(' /sys/fs/cgroup/unified '))
+    must('umount', ['-l', '/sys/fs/cgroup/unified']);
   const work = mkdtempSync(join(tmpdir(), 'tspod-bench-'));
   try {
     await running(work);
@@ -72,7 +82,10 @@ async function running(work: string): Promise<void> {
   const contestants: readonly Contestant[] = [
     { name: 'node -e 0', argv: [process.execPath, '-e', '0'] },
     { name: 'tspod run', argv: [...tspod, 'run', image, '--exec=/bin/true'] },
-    { name: 'podman run', argv: [...podman, 'run', '--rm', '--network=none', 'localhost/busybox:latest', '/bin/true'] },
+    {
+      name: 'podman run',
+      argv: [...podman, 'run', '--rm', '--network=none', 'localhost/busybox:latest', '/bin/true'],
+    },
     {
       name: 'crun run',
       argv: ['crun', '--cgroup-manager=disabled', '--root', `${work}/crun`, 'run', '-b', bundle],
@@ -83,12 +96,30 @@ async function running(work: string): Promise<void> {
       argv: ['runc', '--root', `${work}/runc`, 'run', '-b', bundle],
       before: () => [`bench-${count++}`],
     },
-    { name: 'bwrap', argv: ['bwrap', '--bind', `${bundle}/rootfs`, '/', '--proc', '/proc', '--dev', '/dev', '--unshare-pid', '/bin/true'] },
+    {
+      name: 'bwrap',
+      argv: [
+        'bwrap',
+        '--bind',
+        `${bundle}/rootfs`,
+        '/',
+        '--proc',
+        '/proc',
+        '--dev',
+        '/dev',
+        '--unshare-pid',
+        '/bin/true',
+      ],
+    },
     {
       name: 'launcher alone',
       argv: [LAUNCH],
       before: () => {
-        const prepared = spawnSync(TSPOD, [...tspod.slice(1), 'prepare', '--quiet', image, '--exec=/bin/true'], { encoding: 'utf8' });
+        const prepared = spawnSync(
+          TSPOD,
+          [...tspod.slice(1), 'prepare', '--quiet', image, '--exec=/bin/true'],
+          { encoding: 'utf8' },
+        );
         return [`${work}/tspod/pods/prepared/${prepared.stdout.trim()}`];
       },
     },
@@ -114,7 +145,13 @@ async function fetching(work: string): Promise<void> {
     const contestants: readonly Contestant[] = [
       {
         name: 'tspod fetch',
-        argv: [TSPOD, `--dir=${work}/fetch`, '--insecure-options=image,http', 'fetch', `docker://${name}`],
+        argv: [
+          TSPOD,
+          `--dir=${work}/fetch`,
+          '--insecure-options=image,http',
+          'fetch',
+          `docker://${name}`,
+        ],
         before: fresh('fetch'),
         memory: true,
       },
@@ -143,8 +180,14 @@ async function fetching(work: string): Promise<void> {
       },
     ];
     const figures = await compare(contestants, FETCHES);
-    const size = spawnSync('du', ['-sm', join(work, 'umoci/bundle/rootfs')], { encoding: 'utf8' }).stdout.split('\t')[0];
-    table(`an image of ${size} MB from a registry on loopback to a root filesystem (${FETCHES} rounds)`, figures, 'podman pull');
+    const size = spawnSync('du', ['-sm', join(work, 'umoci/bundle/rootfs')], {
+      encoding: 'utf8',
+    }).stdout.split('\t')[0];
+    table(
+      `an image of ${size} MB from a registry on loopback to a root filesystem (${FETCHES} rounds)`,
+      figures,
+      'podman pull',
+    );
     aim('tspod fetch', 'podman pull', 0.5, figures);
     const peak = figures.find(figure => figure.name === 'tspod fetch')?.peak ?? 0;
     console.log(`  memory of tspod fetch: ${mib(peak)} (aim: 200 MB)\n`);
@@ -153,7 +196,10 @@ async function fetching(work: string): Promise<void> {
   }
 }
 
-async function compare(contestants: readonly Contestant[], rounds: number): Promise<readonly Figure[]> {
+async function compare(
+  contestants: readonly Contestant[],
+  rounds: number,
+): Promise<readonly Figure[]> {
   const times = contestants.map((): number[] => []);
   const peaks = contestants.map(() => 0);
   for (let round = -1; round < rounds; round++)
@@ -165,17 +211,29 @@ async function compare(contestants: readonly Contestant[], rounds: number): Prom
     }
   return contestants.map(({ name }, index) => {
     const sorted = (times[index] ?? []).sort((a, b) => a - b);
-    return { name, median: sorted[Math.floor(sorted.length / 2)] ?? 0, best: sorted[0] ?? 0, peak: peaks[index] ?? 0 };
+    return {
+      name,
+      median: sorted[Math.floor(sorted.length / 2)] ?? 0,
+      best: sorted[0] ?? 0,
+      peak: peaks[index] ?? 0,
+    };
   });
 }
 
-async function timed({ name, argv, before, memory }: Contestant): Promise<{ milliseconds: number; peak: number }> {
+async function timed({
+  name,
+  argv,
+  before,
+  memory,
+}: Contestant): Promise<{ milliseconds: number; peak: number }> {
   const [program = '', ...words] = [...argv, ...(before?.() ?? [])];
   const said = openSync(join(tmpdir(), `tspod-bench-${process.pid}.log`), 'w+');
   const begin = process.hrtime.bigint();
   const child = spawn(program, words, { stdio: ['ignore', 'ignore', said] });
   let peak = 0;
-  const poll = memory ? setInterval(() => (peak = Math.max(peak, memoryBelow(child.pid ?? 0))), 20) : undefined;
+  const poll = memory
+    ? setInterval(() => (peak = Math.max(peak, memoryBelow(child.pid ?? 0))), 20)
+    : undefined;
   const status = await new Promise<number | null>((resolve, reject) => {
     child.once('error', reject);
     child.once('exit', resolve);
@@ -208,7 +266,9 @@ function memoryBelow(pid: number): number {
 function table(title: string, figures: readonly Figure[], base: string): void {
   const one = figures.find(figure => figure.name === base)?.median ?? 1;
   console.log(`\n${title}\n${'-'.repeat(title.length)}`);
-  console.log(`${''.padEnd(18)}${'median ms'.padStart(11)}${'best ms'.padStart(11)}${`× ${base}`.padStart(16)}${'peak memory'.padStart(14)}`);
+  console.log(
+    `${''.padEnd(18)}${'median ms'.padStart(11)}${'best ms'.padStart(11)}${`× ${base}`.padStart(16)}${'peak memory'.padStart(14)}`,
+  );
   for (const { name, median, best, peak } of figures)
     console.log(
       `${name.padEnd(18)}${median.toFixed(1).padStart(11)}${best.toFixed(1).padStart(11)}${(median / one).toFixed(2).padStart(16)}${(peak === 0 ? '' : mib(peak)).padStart(14)}`,
@@ -217,9 +277,12 @@ function table(title: string, figures: readonly Figure[], base: string): void {
 }
 
 function aim(name: string, base: string, most: number, figures: readonly Figure[]): void {
-  const of = (wanted: string) => figures.find(figure => figure.name === wanted)?.median ?? Number.NaN;
+  const of = (wanted: string) =>
+    figures.find(figure => figure.name === wanted)?.median ?? Number.NaN;
   const ratio = of(name) / of(base);
-  console.log(`  ${name} ÷ ${base}: ${ratio.toFixed(2)} (aim: at most ${most})${ratio <= most ? '' : '  MISSED'}`);
+  console.log(
+    `  ${name} ÷ ${base}: ${ratio.toFixed(2)} (aim: at most ${most})${ratio <= most ? '' : '  MISSED'}`,
+  );
 }
 
 function mib(bytes: number): string {
@@ -229,9 +292,22 @@ function mib(bytes: number): string {
 /** podman with storage and configuration of its own; without limits that an unprivileged VM may not raise. */
 function podmanIn(work: string, name = 'podman'): readonly string[] {
   const config = join(work, 'containers.conf');
-  writeFileSync(config, '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n');
+  writeFileSync(
+    config,
+    '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n',
+  );
   process.env['CONTAINERS_CONF'] = config;
-  return ['podman', '--root', `${work}/${name}-root`, '--runroot', `${work}/${name}-run`, '--cgroup-manager=cgroupfs', '--events-backend=none', '--storage-driver=overlay', '--runtime=crun'];
+  return [
+    'podman',
+    '--root',
+    `${work}/${name}-root`,
+    '--runroot',
+    `${work}/${name}-run`,
+    '--cgroup-manager=cgroupfs',
+    '--events-backend=none',
+    '--storage-driver=overlay',
+    '--runtime=crun',
+  ];
 }
 
 function skopeoToPodman(work: string, layout: string, name: string): void {
@@ -245,7 +321,13 @@ function bundleOf(work: string, layout: string): string {
   must('umoci', ['unpack', '--image', `${layout}:latest`, bundle]);
   const file = join(bundle, 'config.json');
   const config = JSON.parse(readFileSync(file, 'utf8'));
-  config.process = { ...config.process, args: ['/bin/true'], terminal: false, cwd: '/', rlimits: undefined };
+  config.process = {
+    ...config.process,
+    args: ['/bin/true'],
+    terminal: false,
+    cwd: '/',
+    rlimits: undefined,
+  };
   config.linux.namespaces = [{ type: 'mount' }, { type: 'pid' }, { type: 'ipc' }, { type: 'uts' }];
   config.linux.resources = undefined;
   writeFileSync(file, JSON.stringify(config));
@@ -254,5 +336,6 @@ function bundleOf(work: string, layout: string): string {
 
 function must(program: string, words: readonly string[]): void {
   const ended = spawnSync(program, words, { encoding: 'utf8' });
-  if (ended.status !== 0) throw new Error(`${program} ${words.join(' ')}: ${ended.stderr}${ended.error ?? ''}`);
+  if (ended.status !== 0)
+    throw new Error(`${program} ${words.join(' ')}: ${ended.stderr}${ended.error ?? ''}`);
 }

@@ -31,7 +31,10 @@ async function serve(answer: RequestListener): Promise<string> {
 function refused(ended: Ended, ...words: readonly (string | RegExp)[]): void {
   const lines = ended.stderr.trimEnd().split('\n');
   expect(ended.stderr).not.toContain('internal error');
-  expect({ lines, status: ended.status }).toMatchObject({ status: 254, lines: [expect.stringMatching(/^tspod: /)] });
+  expect({ lines, status: ended.status }).toMatchObject({
+    status: 254,
+    lines: [expect.stringMatching(/^tspod: /)],
+  });
   for (const word of words) expect(ended.stderr).toMatch(word);
   expect(ended.stdout).toBe('');
 }
@@ -62,7 +65,10 @@ describe('images', () => {
   });
 
   test('a tag that the layout does not have', async () => {
-    refused(await use.box.run(['fetch', fromLayout('busybox').replace('latest', 'absent')]), 'absent');
+    refused(
+      await use.box.run(['fetch', fromLayout('busybox').replace('latest', 'absent')]),
+      'absent',
+    );
   });
 
   test('a reference that follows no grammar', async () => {
@@ -70,7 +76,15 @@ describe('images', () => {
   });
 
   test('an image without a signature is refused unless the check is switched off by name', async () => {
-    const words = ['-m', '--propagation', 'private', TSPOD, `--dir=${use.box.dir}`, 'run', fromLayout('busybox')];
+    const words = [
+      '-m',
+      '--propagation',
+      'private',
+      TSPOD,
+      `--dir=${use.box.dir}`,
+      'run',
+      fromLayout('busybox'),
+    ];
     refused(await use.box.spawn('unshare', words).ended, '--insecure-options=image');
     expect(remains()).toEqual([]);
   });
@@ -79,7 +93,7 @@ describe('images', () => {
 describe('registries', () => {
   test('the registry is down', async () => {
     const host = `127.0.0.1:${await freePort()}`;
-    refused(await use.box.run(['fetch', `docker://${host}/a/b:c`]), host.replaceAll('.', '\\.'));
+    refused(await use.box.run(['fetch', `docker://${host}/a/b:c`]), host);
   }, 120_000);
 
   test('404: no such name', async () => {
@@ -91,42 +105,57 @@ describe('registries', () => {
     const host = await serve((_request, response) => {
       response.writeHead(401, { 'www-authenticate': 'Basic realm="test"' }).end();
     });
-    refused(await use.box.run(['fetch', `docker://${host}/a/b:c`]), /401|credential|denied|unauthorized/i);
+    refused(
+      await use.box.run(['fetch', `docker://${host}/a/b:c`]),
+      /401|credential|denied|unauthorized/i,
+    );
     mkdirSync(join(use.box.root, 'local/auth.d'));
-    const auth = { rktKind: 'dockerAuth', rktVersion: 'v1', registries: [host], credentials: { user: 'me', password: 'hunter2' } };
+    const auth = {
+      rktKind: 'dockerAuth',
+      rktVersion: 'v1',
+      registries: [host],
+      credentials: { user: 'me', password: 'hunter2' },
+    };
     writeFileSync(join(use.box.root, 'local/auth.d/x.json'), JSON.stringify(auth));
     const ended = await use.box.run(['fetch', `docker://${host}/a/b:c`]);
     refused(ended);
     expect(ended.stderr).not.toContain('hunter2');
   });
 
-  test.each(['wrong digest', 'truncated', 'oversized'])('a layer that is %s', async kind => {
-    const layout = join(use.box.root, 'served');
-    mkdirSync(layout);
-    const tar = Buffer.alloc(10_240);
-    const layer = { ...writeBlob(layout, tar, 'application/vnd.oci.image.layer.v1.tar'), diffId: sha256(tar) };
-    const manifest = writeImage(layout, 'latest', [layer], { Cmd: ['/x'] });
-    const host = await serve((request, response) => {
-      const url = request.url ?? '';
-      if (url === '/v2/') return response.end('{}');
-      if (url.includes('/manifests/')) {
-        response.writeHead(200, { 'content-type': manifest.mediaType });
-        return response.end(blob(layout, manifest.digest));
-      }
-      const digest = url.slice(url.lastIndexOf('/') + 1);
-      let bytes = blob(layout, digest);
-      if (digest === layer.digest) {
-        if (kind === 'wrong digest') bytes = Buffer.alloc(bytes.length, 1);
-        if (kind === 'truncated') bytes = bytes.subarray(0, 4096);
-        if (kind === 'oversized') bytes = Buffer.concat([bytes, Buffer.alloc(100_000)]);
-      }
-      return response.end(bytes);
-    });
-    refused(await use.box.run(['fetch', `docker://${host}/a/b:c`]));
-    expect(list(join(use.box.dir, 'cas/v1/blobs/sha256'))).not.toContain(layer.digest.slice(7));
-    expect((await use.box.run(['image', 'list', '--no-legend'])).stdout).toBe('');
-    expect(remains()).toEqual([]);
-  }, 120_000);
+  test.each(['wrong digest', 'truncated', 'oversized'])(
+    'a layer that is %s',
+    async kind => {
+      const layout = join(use.box.root, 'served');
+      mkdirSync(layout);
+      const tar = Buffer.alloc(10_240);
+      const layer = {
+        ...writeBlob(layout, tar, 'application/vnd.oci.image.layer.v1.tar'),
+        diffId: sha256(tar),
+      };
+      const manifest = writeImage(layout, 'latest', [layer], { Cmd: ['/x'] });
+      const host = await serve((request, response) => {
+        const url = request.url ?? '';
+        if (url === '/v2/') return response.end('{}');
+        if (url.includes('/manifests/')) {
+          response.writeHead(200, { 'content-type': manifest.mediaType });
+          return response.end(blob(layout, manifest.digest));
+        }
+        const digest = url.slice(url.lastIndexOf('/') + 1);
+        let bytes = blob(layout, digest);
+        if (digest === layer.digest) {
+          if (kind === 'wrong digest') bytes = Buffer.alloc(bytes.length, 1);
+          if (kind === 'truncated') bytes = bytes.subarray(0, 4096);
+          if (kind === 'oversized') bytes = Buffer.concat([bytes, Buffer.alloc(100_000)]);
+        }
+        return response.end(bytes);
+      });
+      refused(await use.box.run(['fetch', `docker://${host}/a/b:c`]));
+      expect(list(join(use.box.dir, 'cas/v1/blobs/sha256'))).not.toContain(layer.digest.slice(7));
+      expect((await use.box.run(['image', 'list', '--no-legend'])).stdout).toBe('');
+      expect(remains()).toEqual([]);
+    },
+    120_000,
+  );
 
   test('--offline names the use of the network', async () => {
     refused(await use.box.run(['--offline', 'fetch', fromRegistry('busybox')]), /offline/);
@@ -135,17 +164,26 @@ describe('registries', () => {
 
 describe('pods', () => {
   test('a mount of an unknown volume', async () => {
-    refused(await use.box.run(['run', fromLayout('busybox'), '--mount', 'volume=absent,target=/x']), 'absent');
+    refused(
+      await use.box.run(['run', fromLayout('busybox'), '--mount', 'volume=absent,target=/x']),
+      'absent',
+    );
     expect(remains()).toEqual([]);
   });
 
   test('a volume whose source is not there', async () => {
     const volume = '--volume=v,kind=host,source=/nonexistent/folder';
-    refused(await use.box.run(['run', volume, fromLayout('busybox'), '--mount', 'volume=v,target=/x']), '/nonexistent/folder');
+    refused(
+      await use.box.run(['run', volume, fromLayout('busybox'), '--mount', 'volume=v,target=/x']),
+      '/nonexistent/folder',
+    );
   });
 
   test('a user that the image does not have', async () => {
-    refused(await use.box.run(['run', fromLayout('busybox'), '--user=nobodyhere', '--', '-c', 'true']), 'nobodyhere');
+    refused(
+      await use.box.run(['run', fromLayout('busybox'), '--user=nobodyhere', '--', '-c', 'true']),
+      'nobodyhere',
+    );
   });
 
   test('an exec that is not there', async () => {
@@ -154,7 +192,10 @@ describe('pods', () => {
 
   test('a flavor that is not in this version, and options that fly can’t honour', async () => {
     refused(await use.box.run(['run', '--stage1-name=kvm', fromLayout('busybox')]), 'kvm');
-    refused(await use.box.run(['run', '--private-users', fromLayout('busybox')]), 'private-users');
+    refused(
+      await use.box.run(['run', '--private-users', fromLayout('busybox')]),
+      /user namespace|private-users/,
+    );
     refused(await use.box.run(['run', '--port=http:80', fromLayout('busybox')]), 'port');
     expect(remains()).toEqual([]);
   });
@@ -175,30 +216,54 @@ describe('configuration', () => {
   test('a file that is no JSON is named', async () => {
     mkdirSync(join(use.box.root, 'local/auth.d'));
     writeFileSync(join(use.box.root, 'local/auth.d/broken.json'), '{');
-    refused(await use.box.run(['fetch', fromRegistry('busybox')]), /auth\.d\/broken\.json/);
+    refused(await use.box.run(['config']), /auth\.d\/broken\.json/);
   });
 
   test('a key of the wrong kind is named', async () => {
     mkdirSync(join(use.box.root, 'local/paths.d'));
     const text = JSON.stringify({ rktKind: 'paths', rktVersion: 'v1', data: 7 });
     writeFileSync(join(use.box.root, 'local/paths.d/paths.json'), text);
-    const words = ['-m', '--propagation', 'private', TSPOD, ...use.box.globalFlags.slice(1), 'list'];
+    const words = [
+      '-m',
+      '--propagation',
+      'private',
+      TSPOD,
+      ...use.box.globalFlags.slice(1),
+      'list',
+    ];
     refused(await use.box.spawn('unshare', words).ended, /paths\.json/, /data/);
   });
 });
 
 describe('the machine', () => {
   test('a full disk', async () => {
-    const script = 'mkdir -p "$1" && mount -t tmpfs -o size=300k tmpfs "$1" && shift && exec "$@"';
-    const words = ['-m', '--propagation', 'private', 'sh', '-c', script, 'sh', use.box.dir, TSPOD, ...use.box.globalFlags, 'fetch', fromRegistry('busybox')];
+    const script =
+      'mkdir -p "$1" && mount -t tmpfs -o size=300k,mode=755 tmpfs "$1" && shift && exec "$@"';
+    const words = [
+      '-m',
+      '--propagation',
+      'private',
+      'sh',
+      '-c',
+      script,
+      'sh',
+      use.box.dir,
+      TSPOD,
+      ...use.box.globalFlags,
+      'fetch',
+      fromRegistry('busybox'),
+    ];
     refused(await use.box.spawn('unshare', words).ended, /no space left/);
   });
 
   test.each([
-    ['the kernel has no overlayfs', 'grep -v overlay /proc/filesystems >fs; mount --bind fs /proc/filesystems'],
+    [
+      'the kernel has no overlayfs',
+      'grep -v overlay /proc/filesystems >fs; mount --bind fs /proc/filesystems',
+    ],
     [
       'the data folder lies on an overlay',
-      'mkdir -p l u w "$DIR" && mount -t tmpfs tmpfs w && mkdir w/u w/w && mount -t overlay overlay -o lowerdir=l,upperdir=w/u,workdir=w/w "$DIR"',
+      'mkdir -p l w "$DIR"; mount -t tmpfs tmpfs w; mkdir w/u w/w; mount -t overlay overlay -o lowerdir=l,upperdir=w/u,workdir=w/w "$DIR"',
     ],
   ])('%s: the image is copied, and a line says so', async (_name, doctor) => {
     const script = `${doctor}\nexec "$@"`;
@@ -212,8 +277,10 @@ describe('the machine', () => {
 });
 
 describe('--result', () => {
-  const result = () => JSON.parse(readFileSync(join(use.box.root, 'result'), 'utf8')) as Record<string, unknown>;
-  const run = (...words: readonly string[]) => use.box.run(['run', `--result=${use.box.root}/result`, ...words]);
+  const result = () =>
+    JSON.parse(readFileSync(join(use.box.root, 'result'), 'utf8')) as Record<string, unknown>;
+  const run = (...words: readonly string[]) =>
+    use.box.run(['run', `--result=${use.box.root}/result`, ...words]);
 
   test('an app that ends with 254 can be told from tspod’s own failure', async () => {
     expect(await run(...shell('exit 254'))).toMatchObject({ status: 254 });
@@ -233,7 +300,11 @@ describe('--result', () => {
   });
 
   test('--rm removes the pod and says nothing', async () => {
-    expect(await use.box.run(['run', '--rm', ...shell('exit 3')])).toMatchObject({ status: 3, stdout: '', stderr: '' });
+    expect(await use.box.run(['run', '--rm', ...shell('exit 3')])).toMatchObject({
+      status: 3,
+      stdout: '',
+      stderr: '',
+    });
     expect(remains()).toEqual([]);
   });
 });

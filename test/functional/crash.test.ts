@@ -2,7 +2,7 @@
  * Killed at every step and at random instants: the next command works, no state is wrong, nothing leaks.
  * The fault points are read from the sources, so that a new one is tried as soon as it exists.
  */
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
@@ -12,13 +12,27 @@ const use = useSandbox();
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
 function faultPoints(): string[] {
-  const found = new Set(['pod-to-prepare', 'pod-to-prepared', 'pod-to-run', 'pod-in-prepare', 'pod-in-prepared', 'pod-in-run']);
+  const found = new Set([
+    'pod-to-prepare',
+    'pod-to-prepared',
+    'pod-to-run',
+    'pod-in-prepare',
+    'pod-in-prepared',
+    'pod-in-run',
+  ]);
   for (const folder of ['src', 'stage0'])
     for (const entry of readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' }))
       if (entry.endsWith('.ts'))
-        for (const match of readFileSync(join(ROOT, folder, entry), 'utf8').matchAll(/faultPoint\('([a-z-]+)'\)/g))
+        for (const match of readFileSync(join(ROOT, folder, entry), 'utf8').matchAll(
+          /faultPoint\('([a-z-]+)'\)/g,
+        ))
           if (match[1] !== undefined) found.add(match[1]);
-  for (const name of ['lock-taken', 'before-exec', ...Array.from({ length: 12 }, (_, step) => `step-${step}`)]) found.add(name);
+  for (const name of [
+    'lock-taken',
+    'before-exec',
+    ...Array.from({ length: 12 }, (_, step) => `step-${step}`),
+  ])
+    found.add(name);
   return [...found].sort();
 }
 
@@ -27,9 +41,18 @@ async function recovers(): Promise<void> {
   const listed = await use.box.run(['list', '--format=json']);
   expect(listed).toMatchObject({ status: 0 });
   expect(listed.stdout).not.toMatch(/"running"|"preparing"/);
-  expect(await use.box.run(['run', ...shell('echo alive')])).toMatchObject({ status: 0, stdout: 'alive\n', stderr: '' });
-  for (const grace of ['--expire-prepared=0s', '--expire-prepared=0s'])
-    expect(await use.box.run(['gc', '--grace-period=0s', grace])).toMatchObject({ status: 0 });
+  expect(await use.box.run(['run', ...shell('echo alive')])).toMatchObject({
+    status: 0,
+    stdout: 'alive\n',
+    stderr: '',
+  });
+  // gc leaves an embryo alone for a minute: its maker may be about to lock it
+  const embryos = join(use.box.dir, 'pods/embryo');
+  if (existsSync(embryos))
+    for (const name of readdirSync(embryos)) utimesSync(join(embryos, name), 0, 0);
+  expect(await use.box.run(['gc', '--grace-period=0s', '--expire-prepared=0s'])).toMatchObject({
+    status: 0,
+  });
   expect(await use.box.run(['image', 'gc', '--grace-period=0s'])).toMatchObject({ status: 0 });
   expect(podFolders()).toEqual([]);
   expect(readdirSync(join(use.box.dir, 'cas/v1/tmp'))).toEqual([]);
@@ -61,15 +84,26 @@ describe('kill -9 at a fault point', () => {
 });
 
 describe('kill -9 at random instants', () => {
-  test.each(['fetch', 'run', 'prepare', 'gc'])('%s', async command => {
-    const words = command === 'fetch' ? ['fetch', fromLayout('python')] : command === 'gc' ? ['gc', '--grace-period=0s'] : [command, ...shell('true')];
-    for (let round = 0; round < 8; round++) {
-      if (command === 'gc') await use.box.run(['run', ...shell('true')]);
-      const started = use.box.start(words);
-      await new Promise(resolve => setTimeout(resolve, 20 + Math.random() * (command === 'fetch' ? 900 : 130)));
-      started.child.kill('SIGKILL');
-      await started.ended;
-    }
-    await recovers();
-  }, 120_000);
+  test.each(['fetch', 'run', 'prepare', 'gc'])(
+    '%s',
+    async command => {
+      const words =
+        command === 'fetch'
+          ? ['fetch', fromLayout('python')]
+          : command === 'gc'
+            ? ['gc', '--grace-period=0s']
+            : [command, ...shell('true')];
+      for (let round = 0; round < 8; round++) {
+        if (command === 'gc') await use.box.run(['run', ...shell('true')]);
+        const started = use.box.start(words);
+        await new Promise(resolve =>
+          setTimeout(resolve, 20 + Math.random() * (command === 'fetch' ? 900 : 130)),
+        );
+        started.child.kill('SIGKILL');
+        await started.ended;
+      }
+      await recovers();
+    },
+    120_000,
+  );
 });

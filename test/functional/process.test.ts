@@ -42,18 +42,27 @@ describe('one exec', () => {
   });
 
   test.each([0, 1, 42, 254, 255])('exit status %i is the app’s own', async code => {
-    expect(await use.box.run(['run', ...shell(`exit ${code}`)])).toMatchObject({ status: code, stderr: '' });
+    expect(await use.box.run(['run', ...shell(`exit ${code}`)])).toMatchObject({
+      status: code,
+      stderr: '',
+    });
   });
 
-  test.each(['SIGTERM', 'SIGKILL', 'SIGUSR1', 'SIGSEGV'] as const)('%s ends it as it ends the app', async signal => {
-    const pod = use.box.start(['run', ...shell('echo up; exec sleep 60')]);
-    await said(pod.child.stdout);
-    process.kill(pod.pid, signal);
-    expect(await pod.ended).toMatchObject({ signal });
-  });
+  test.each(['SIGTERM', 'SIGKILL', 'SIGUSR1', 'SIGSEGV'] as const)(
+    '%s ends it as it ends the app',
+    async signal => {
+      const pod = use.box.start(['run', ...shell('echo up; exec sleep 60')]);
+      await said(pod.child.stdout);
+      process.kill(pod.pid, signal);
+      expect(await pod.ended).toMatchObject({ signal });
+    },
+  );
 
   test('a trap of the app sees the signal', async () => {
-    const pod = use.box.start(['run', ...shell('trap "echo bye; exit 9" TERM; echo up; while :; do sleep 0.05; done')]);
+    const pod = use.box.start([
+      'run',
+      ...shell('trap "echo bye; exit 9" TERM; echo up; while :; do sleep 0.05; done'),
+    ]);
     await said(pod.child.stdout);
     process.kill(pod.pid, 'SIGTERM');
     expect(await pod.ended).toMatchObject({ status: 9, stdout: 'up\nbye\n' });
@@ -84,14 +93,24 @@ describe('standard streams', () => {
   test('closed standard input', async () => {
     const words = [TSPOD, ...use.box.globalFlags, 'run', ...shell('echo still here')];
     const quoted = words.map(word => `'${word}'`).join(' ');
-    const closed = await use.box.spawn('unshare', ['-m', '--propagation', 'private', 'sh', '-c', `exec ${quoted} <&-`]).ended;
+    const closed = await use.box.spawn('unshare', [
+      '-m',
+      '--propagation',
+      'private',
+      'sh',
+      '-c',
+      `exec ${quoted} <&-`,
+    ]).ended;
     expect(closed).toMatchObject({ status: 0, stdout: 'still here\n', stderr: '' });
   });
 
   test('only 0, 1, 2 and the pod’s lock are open in the app', async () => {
     const script = 'ls -l /proc/self/fd';
     const ran = await use.box.run(['run', ...shell(script)]);
-    const targets = ran.stdout.split('\n').filter(line => line.includes('->')).map(line => line.split('-> ')[1] ?? '');
+    const targets = ran.stdout
+      .split('\n')
+      .filter(line => line.includes('->'))
+      .map(line => line.split('-> ')[1] ?? '');
     // the listing itself holds one descriptor of /proc
     const others = targets.filter(target => !/^(pipe|socket):|^\/proc\/|^\/dev\/null/.test(target));
     expect(others.length).toBe(1);
@@ -109,15 +128,38 @@ test('sockets of socket activation pass through', async () => {
     'os.environ.update(LISTEN_FDS="1",LISTEN_PID=str(os.getpid()),LISTEN_FDNAMES="web")',
     'os.execvp(sys.argv[1],sys.argv[1:])',
   ].join('\n');
-  const script = 'echo $LISTEN_FDS $LISTEN_FDNAMES; test "$LISTEN_PID" = $$ && echo mine; test -S /proc/self/fd/3 && echo a socket';
-  const words = ['-m', '--propagation', 'private', 'python3', '-c', helper, TSPOD, ...use.box.globalFlags, 'run', ...shell(script)];
-  expect(await use.box.spawn('unshare', words).ended).toMatchObject({ status: 0, stdout: '1 web\nmine\na socket\n' });
+  const script =
+    'echo $LISTEN_FDS $LISTEN_FDNAMES; test "$LISTEN_PID" = $$ && echo mine; test -S /proc/self/fd/3 && echo a socket';
+  const words = [
+    '-m',
+    '--propagation',
+    'private',
+    'python3',
+    '-c',
+    helper,
+    TSPOD,
+    ...use.box.globalFlags,
+    'run',
+    ...shell(script),
+  ];
+  expect(await use.box.spawn('unshare', words).ended).toMatchObject({
+    status: 0,
+    stdout: '1 web\nmine\na socket\n',
+  });
 });
 
 test('started as rkt it answers as rkt', async () => {
   const link = join(use.box.root, 'rkt');
   symlinkSync(TSPOD, link);
-  const words = ['-m', '--propagation', 'private', link, ...use.box.globalFlags, 'status', 'ffffffff'];
+  const words = [
+    '-m',
+    '--propagation',
+    'private',
+    link,
+    ...use.box.globalFlags,
+    'status',
+    'ffffffff',
+  ];
   const ended = await use.box.spawn('unshare', words).ended;
   expect(ended.status).toBe(254);
   expect(ended.stderr).toMatch(/^status: /);
@@ -130,7 +172,10 @@ describe('prepare and run-prepared', () => {
     const uuid = prepared.stdout.trim();
     expect(uuid).toMatch(/^[0-9a-f-]{36}$/);
     expect((await use.box.run(['status', uuid])).stdout).toContain('state=prepared');
-    expect(await use.box.run(['run-prepared', uuid.slice(0, 8)])).toMatchObject({ status: 5, stdout: 'prepared\n' });
+    expect(await use.box.run(['run-prepared', uuid.slice(0, 8)])).toMatchObject({
+      status: 5,
+      stdout: 'prepared\n',
+    });
     const again = await use.box.run(['run-prepared', uuid]);
     expect(again.status).toBe(254);
     expect(again.stderr.trimEnd().split('\n').length).toBe(1);
@@ -139,7 +184,13 @@ describe('prepare and run-prepared', () => {
   test('the launcher alone starts a prepared pod', async () => {
     const uuid = (await use.box.run(['prepare', '--quiet', ...shell('echo $$')])).stdout.trim();
     const launch = join(TSPOD, '../../dist/launch');
-    const words = ['-m', '--propagation', 'private', launch, join(use.box.dir, 'pods/prepared', uuid)];
+    const words = [
+      '-m',
+      '--propagation',
+      'private',
+      launch,
+      join(use.box.dir, 'pods/prepared', uuid),
+    ];
     const pod = use.box.spawn('unshare', words);
     expect(await pod.ended).toMatchObject({ status: 0, stdout: `${pod.pid}\n` });
     expect((await use.box.run(['status', uuid])).stdout).toContain('state=exited');

@@ -9,7 +9,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-export const TSPOD = process.env['TSPOD'] ?? fileURLToPath(new URL('../../bin/tspod', import.meta.url));
+export const TSPOD =
+  process.env['TSPOD'] ?? fileURLToPath(new URL('../../bin/tspod', import.meta.url));
 
 export interface Ended {
   readonly status: number | null;
@@ -57,7 +58,15 @@ export class Sandbox {
 
   /** Starts `tspod ARGS` and hands back the live process. */
   start(args: readonly string[], options: RunOptions = {}, stdio?: SpawnOptions['stdio']): Started {
-    const command = ['-m', '--propagation', 'private', ...(options.through ?? []), TSPOD, ...this.globalFlags, ...args];
+    const command = [
+      '-m',
+      '--propagation',
+      'private',
+      ...(options.through ?? []),
+      TSPOD,
+      ...this.globalFlags,
+      ...args,
+    ];
     return this.spawn('unshare', command, options, stdio);
   }
 
@@ -87,7 +96,13 @@ export class Sandbox {
       child.once('error', reject);
       child.once('close', (status, signal) => {
         const bytes = Buffer.concat(out);
-        resolve({ status, signal, bytes, stdout: bytes.toString(), stderr: Buffer.concat(err).toString() });
+        resolve({
+          status,
+          signal,
+          bytes,
+          stdout: bytes.toString(),
+          stderr: Buffer.concat(err).toString(),
+        });
       });
     });
     if (child.pid === undefined) throw new Error(`can't start ${program}`);
@@ -142,7 +157,11 @@ export function processesOf(path: string): string[] {
     try {
       const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
       if (/docker-registry/.test(command)) continue;
-      const seen = [command, readlinkSync(`/proc/${pid}/cwd`), readFileSync(`/proc/${pid}/mountinfo`, 'utf8')];
+      const seen = [
+        command,
+        readlinkSync(`/proc/${pid}/cwd`),
+        readFileSync(`/proc/${pid}/mountinfo`, 'utf8'),
+      ];
       if (seen.some(text => text.includes(path))) found.push(`${pid} ${command}`);
     } catch {
       // it has ended, or is a zombie
