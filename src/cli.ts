@@ -19,7 +19,6 @@ export interface Command extends CommandShape {
   readonly about: string;
   /** Further paragraphs of the help page; among them where tspod differs from rkt. */
   readonly more?: string;
-  readonly hidden?: boolean;
   readonly run: (context: Context, tokens: Tokens<Command>) => Promise<number>;
 }
 
@@ -124,7 +123,8 @@ export const COMMANDS: readonly Command[] = [
   {
     path: 'enter',
     flags: FLAGS.enter,
-    commandAfter: 2,
+    // With --uuid-file the first word belongs to the command already.
+    commandAfter: flags => (flags.has('uuid-file') ? 1 : 2),
     usage: '[--app=NAME] POD [COMMAND [ARGS...]]',
     about: 'Execute a command inside an app of a running pod, with the isolation of the app',
     more: `${UUID_NOTE}\n\nUnlike rkt: the command gets the app's user, capabilities, seccomp filter, limits and cgroups; without a command it is /bin/bash, or /bin/sh where the image has no bash.`,

@@ -31,7 +31,14 @@ export function messagePrefix(context: Pick<Context, 'program' | 'command'>): st
   return context.program === 'rkt' ? context.command : 'tspod';
 }
 
+/** The whole line: a text that begins with the prefix already, as rkt's leaf commands, gets it once. */
+export function prefixed(context: Pick<Context, 'program' | 'command'>, text: string): string {
+  const prefix = `${messagePrefix(context)}: `;
+  const line = text.replace(/\p{Cc}+/gu, ' ');
+  return line.startsWith(prefix) ? line : prefix + line;
+}
+
 /** A line on standard error with the prefix. */
 export function warn(context: Pick<Context, 'program' | 'command'>, text: string): void {
-  process.stderr.write(`${messagePrefix(context)}: ${text.replace(/\p{Cc}+/gu, ' ')}\n`);
+  process.stderr.write(`${prefixed(context, text)}\n`);
 }

@@ -4,31 +4,48 @@
  */
 import { globalContext } from '../stage0/args/context.ts';
 import { GLOBAL_FLAGS, REFUSED_COMMANDS } from '../stage0/args/tables.ts';
-import { tokenize } from '../stage0/args/tokenizer.ts';
-import { failedResult, resultFileIn, writeResult } from '../stage0/result.ts';
-import { COMMANDS } from './cli.ts';
-import { messagePrefix } from './context.ts';
-import { EXIT_FAILURE, TspodError } from './errors.ts';
+import { flagDespiteErrors, type Grammar, tokenize } from '../stage0/args/tokenizer.ts';
+import { COMMANDS, type Command } from './cli.ts';
+import { prefixed } from './context.ts';
+import { EXIT_FAILURE, errnoOf, systemError, TspodError } from './errors.ts';
 
 /** rkt's status for a command line without a command. */
 const EXIT_MISSING_COMMAND = 2;
+/** What a shell shows for a program that SIGPIPE ended. */
+const EXIT_BROKEN_PIPE = 141;
+/** The commands that have `--result`. */
+const WITH_RESULT = ['run', 'run-prepared'];
 
 const program = programName();
 const argv = process.argv.slice(2);
-let command: string = program;
+const grammar: Grammar<Command> = {
+  program,
+  globals: GLOBAL_FLAGS,
+  commands: COMMANDS,
+  refused: REFUSED_COMMANDS,
+};
+/** Unknown until the command line is read. */
+let command: string | undefined;
+let debug = argv.includes('--debug');
+
+process.on('uncaughtException', error => {
+  // Whoever read our output has seen enough; Node ignores the signal that says so.
+  if (errnoOf(error) === 'EPIPE') process.exit(EXIT_BROKEN_PIPE);
+  void fail(outputError(error)).then(status => process.exit(status));
+});
 
 try {
   process.exitCode = await main();
 } catch (error) {
-  process.exitCode = fail(error);
+  process.exitCode = await fail(error);
 }
 
 async function main(): Promise<number> {
-  refuseAbsentCommand();
-  const asked = tokenize(argv, GLOBAL_FLAGS, COMMANDS, program);
+  const asked = tokenize(argv, grammar);
   if (asked.kind === 'command') {
     const { tokens } = asked;
     command = tokens.command.path.split(' ').at(-1) ?? program;
+    debug = tokens.globals.bool('debug');
     const context = await globalContext(program, command, tokens.globals);
     return tokens.command.run(context, tokens);
   }
@@ -39,41 +56,56 @@ async function main(): Promise<number> {
   return EXIT_MISSING_COMMAND;
 }
 
-function refuseAbsentCommand(): void {
-  const word = argv.find(candidate => !candidate.startsWith('-'));
-  const why = word === undefined ? undefined : REFUSED_COMMANDS.get(word);
-  if (why !== undefined) throw new TspodError('unsupported', `${word}: ${why}`);
-}
-
-function fail(error: unknown): number {
+async function fail(error: unknown): Promise<number> {
   const known = error instanceof TspodError ? error : undefined;
   const line =
     known?.line ??
     `internal error: ${error instanceof Error ? error.message : String(error)}; please report it, with --debug for the details`;
-  process.stderr.write(`${messagePrefix({ program, command })}: ${line}\n`);
-  if (argv.includes('--debug') && error instanceof Error) {
+  if (known !== undefined && command === undefined && program === 'rkt') sayAsCobra(known);
+  else say(line);
+  if (debug && error instanceof Error) {
     for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) {
       process.stderr.write(`${cause.stack ?? cause.message}\n`);
     }
   }
-  // `finish` has a flag of this name and writes the record of its pod.
-  if (command !== 'finish') {
-    recordFailure(known ?? new TspodError('system', line, { cause: error }));
-  }
+  await recordFailure(known ?? new TspodError('system', line, { cause: error }));
   return known?.exitStatus ?? EXIT_FAILURE;
 }
 
+function say(line: string): void {
+  process.stderr.write(`${prefixed({ program, command: command ?? program }, line)}\n`);
+}
+
+/** What rkt says of a command line that it can't read: `Error: …`, and the way to the help as a line of its own. */
+function sayAsCobra({ message, hint }: TspodError): void {
+  const oneLine = (text: string) => text.replace(/\p{Cc}+/gu, ' ');
+  process.stderr.write(`Error: ${oneLine(message)}\n`);
+  if (hint !== undefined) {
+    process.stderr.write(`${hint.charAt(0).toUpperCase()}${oneLine(hint.slice(1))}.\n`);
+  }
+}
+
 /** `--result` is kept also where the command line could not be read as a whole. */
-function recordFailure(error: TspodError): void {
-  const file = resultFileIn(argv);
+async function recordFailure(error: TspodError): Promise<void> {
+  const file = flagDespiteErrors(argv, grammar, WITH_RESULT, 'result');
   if (file === undefined) return;
+  const { failedResult, writeResult } = await import('../stage0/result.ts');
   try {
     writeResult(file, failedResult(error));
   } catch (second) {
     if (!(second instanceof TspodError)) throw second;
-    if (second.line !== error.line)
-      process.stderr.write(`${messagePrefix({ program, command })}: ${second.line}\n`);
+    if (second.line !== error.line) say(second.line);
   }
+}
+
+/** Standard output tells late that it could not be written: a full disk behind it, for instance. */
+function outputError(error: unknown): unknown {
+  const ofWrite =
+    error instanceof Error &&
+    errnoOf(error) !== undefined &&
+    'syscall' in error &&
+    error.syscall === 'write';
+  return ofWrite ? systemError("can't write to standard output", error) : error;
 }
 
 /** The starter passes on the name that the tool was called by. */

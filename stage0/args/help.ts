@@ -1,8 +1,8 @@
 /**
- * Help pages, in rkt's layout (NAME, USAGE, DESCRIPTION, OPTIONS, GLOBAL OPTIONS), laid out by yargs from the
- * command table. yargs is imported here only: on the way of `run` it would cost as much as all the rest.
+ * Help pages, in rkt's layout: NAME, USAGE, DESCRIPTION or COMMANDS from the command table, OPTIONS and
+ * GLOBAL OPTIONS laid out by yargs. yargs is imported here only: on the way of `run` it would cost as much
+ * as all the rest. It gets the flags alone, because it wraps and trims the text around them.
  */
-import '../hot.ts';
 import type { Options } from 'yargs';
 import { TspodError } from '../../src/errors.ts';
 import type { FlagSpec, FlagTable } from './flags.ts';
@@ -13,13 +13,13 @@ export interface HelpCommand extends CommandShape {
   readonly usage: string;
   readonly about: string;
   readonly more?: string;
-  readonly hidden?: boolean;
 }
 
 const ABOUT = 'a daemonless, pod-oriented, staged container runtime';
-const OPTIONS = 'OPTIONS:';
-const GLOBAL_OPTIONS = 'GLOBAL OPTIONS:';
 const MAX_WIDTH = 100;
+/** Below this nothing could be wrapped; a terminal that says 0 columns does not know. */
+const MIN_WIDTH = 40;
+const INDENT = '  ';
 
 /**
  * Prints the page of the command that `words` name; of the whole tool without words.
@@ -30,8 +30,19 @@ export async function printHelp(
   program: string,
   words: readonly string[],
 ): Promise<number> {
-  const { default: yargs } = await import('yargs');
+  process.stdout.write(await helpPage(commands, program, words, pageWidth()));
+  return 0;
+}
+
+/** The page's text; every line is at most `width` wide if its words are. */
+export async function helpPage(
+  commands: readonly HelpCommand[],
+  program: string,
+  words: readonly string[],
+  width: number,
+): Promise<string> {
   const path = words.join(' ');
+  const whole = [program, ...words].join(' ');
   const command = commands.find(candidate => candidate.path === path);
   const group = commands.filter(
     candidate => !candidate.hidden && (path === '' || candidate.path.startsWith(`${path} `)),
@@ -41,8 +52,70 @@ export async function printHelp(
       hint: `run '${program} --help' for usage`,
     });
   }
+  const sections =
+    command === undefined
+      ? [
+          section('NAME:', wrap(`${whole} - ${ABOUT}`, width)),
+          section('USAGE:', wrap(`${whole} COMMAND [FLAGS] [ARGS...]`, width)),
+          section('COMMANDS:', commandLines(group, width)),
+        ]
+      : [
+          section('NAME:', wrap(`${whole} - ${command.about}`, width)),
+          section('USAGE:', wrap(`${whole} ${command.usage}`, width)),
+          section('DESCRIPTION:', paragraphs(command.more ?? '', width)),
+          await options('OPTIONS:', command.flags, width),
+        ];
+  sections.push(await options('GLOBAL OPTIONS:', GLOBAL_FLAGS, width));
+  return `${sections.filter(text => text !== '').join('\n\n')}\n`;
+}
+
+function pageWidth(): number {
+  const columns = process.stdout.columns ?? MAX_WIDTH;
+  return columns < MIN_WIDTH ? MAX_WIDTH : Math.min(MAX_WIDTH, columns);
+}
+
+function section(title: string, lines: readonly string[]): string {
+  return lines.length === 0 ? '' : [title, ...lines].join('\n');
+}
+
+function paragraphs(text: string, width: number): readonly string[] {
+  const parts = text.split('\n').map(line => line.trim());
+  return text === '' ? [] : parts.flatMap(part => (part === '' ? [''] : wrap(part, width)));
+}
+
+function commandLines(commands: readonly HelpCommand[], width: number): readonly string[] {
+  const longest = Math.max(...commands.map(({ path }) => path.length));
+  return commands.flatMap(({ path, about }) => {
+    const hanging = INDENT + ' '.repeat(longest + INDENT.length);
+    const [first = '', ...more] = wrap(about, width, hanging);
+    return [`${INDENT}${path.padEnd(longest)}${first.slice(INDENT.length + longest)}`, ...more];
+  });
+}
+
+/** Lines of at most `width`, each behind `indent`; a longer word has a line of its own. */
+function wrap(text: string, width: number, indent: string = INDENT): readonly string[] {
+  const lines: string[] = [];
+  let line = '';
+  for (const word of text.split(/\s+/).filter(part => part !== '')) {
+    if (line !== '' && indent.length + line.length + 1 + word.length > width) {
+      lines.push(indent + line);
+      line = word;
+    } else {
+      line = line === '' ? word : `${line} ${word}`;
+    }
+  }
+  if (line !== '') lines.push(indent + line);
+  return lines;
+}
+
+/** What yargs makes of a table of flags: a section with its title. */
+async function options(title: string, flags: FlagTable, width: number): Promise<string> {
+  const shown = Object.entries(flags).filter(
+    ([, spec]) => !spec.hidden && spec.refused === undefined,
+  );
+  if (shown.length === 0) return '';
+  const { default: yargs } = await import('yargs');
   const page = yargs([])
-    .scriptName(program)
     .help(false)
     .version(false)
     .exitProcess(false)
@@ -51,42 +124,9 @@ export async function printHelp(
       'dot-notation': false,
       'camel-case-expansion': false,
     })
-    .wrap(Math.min(MAX_WIDTH, process.stdout.columns ?? MAX_WIDTH));
-  if (command === undefined) {
-    page.usage(
-      section('NAME:', [`${path === '' ? program : `${program} ${path}`} - ${ABOUT}`]) +
-        section('USAGE:', [
-          `${program}${path === '' ? '' : ` ${path}`} COMMAND [FLAGS] [ARGS...]`,
-        ]) +
-        section('COMMANDS:', commandLines(group)),
-    );
-  } else {
-    page.usage(
-      section('NAME:', [`${program} ${path} - ${command.about}`]) +
-        section('USAGE:', [`${program} ${path} ${command.usage}`.trimEnd()]) +
-        (command.more === undefined ? '' : section('DESCRIPTION:', command.more.split('\n'))),
-    );
-    page.options(describe(command.flags, OPTIONS));
-  }
-  page.options(describe(GLOBAL_FLAGS, GLOBAL_OPTIONS));
-  process.stdout.write(`${(await page.getHelp()).trimEnd()}\n`);
-  return 0;
-}
-
-function section(title: string, lines: readonly string[]): string {
-  return `${title}\n${lines.map(line => (line === '' ? '' : `  ${line}`)).join('\n')}\n\n`;
-}
-
-function commandLines(commands: readonly HelpCommand[]): readonly string[] {
-  const width = Math.max(...commands.map(({ path }) => path.length));
-  return commands.map(({ path, about }) => `${path.padEnd(width)}  ${about}`);
-}
-
-function describe(flags: FlagTable, group: string): Record<string, Options> {
-  const shown = Object.entries(flags).filter(
-    ([, spec]) => !spec.hidden && spec.refused === undefined,
-  );
-  return Object.fromEntries(shown.map(([name, spec]) => [name, option(spec, group)]));
+    .wrap(width)
+    .options(Object.fromEntries(shown.map(([name, spec]) => [name, option(spec, title)])));
+  return (await page.getHelp()).trim();
 }
 
 function option(spec: FlagSpec, group: string): Options {

@@ -214,7 +214,14 @@ const POD: FlagTable = {
 
 export const FLAGS = {
   run: { ...POD, ...SURROUNDINGS, ...ENDING },
-  prepare: { ...POD, quiet: { kind: 'bool', default: 'false', help: 'nothing but the UUID' } },
+  prepare: {
+    ...POD,
+    quiet: {
+      kind: 'bool',
+      default: 'false',
+      help: 'print nothing but the UUID, which is so without it, too',
+    },
+  },
   'run-prepared': { ...SURROUNDINGS, ...ENDING, ...UUID_FILE },
   fetch: {
     full: { kind: 'bool', default: 'false', help: 'print the whole id' },
@@ -288,6 +295,9 @@ export const FLAGS = {
   finish: { result: { kind: 'text', help: '' }, rm: { kind: 'bool', default: 'false', help: '' } },
 } as const satisfies Record<string, FlagTable>;
 
+const NOT_ACI = 'exporting and unpacking images is not in this version';
+
+/** By path; what their refusal says. */
 export const REFUSED_COMMANDS: ReadonlyMap<string, string> = new Map([
   ['app', NOT_MUTABLE],
   ['attach', 'fly leaves the app the standard input and output of its caller'],
@@ -295,4 +305,9 @@ export const REFUSED_COMMANDS: ReadonlyMap<string, string> = new Map([
   ['api-service', 'use list and status with --format=json'],
   ['export', 'exporting a pod is not in this version'],
   ['trust', 'signatures are not in this version; --insecure-options=image admits an image by name'],
+  ['completion', 'completions are not in this version'],
+  ['image export', NOT_ACI],
+  ['image extract', NOT_ACI],
+  ['image render', NOT_ACI],
+  ['image verify', 'not in this version; contents are verified when they are fetched'],
 ]);

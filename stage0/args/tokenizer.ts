@@ -8,7 +8,7 @@
  * one costs as much as all the rest of `run` (docs/decisions.md).
  */
 import { TspodError } from '../../src/errors.ts';
-import { type FlagSpec, type FlagTable, FlagValues } from './flags.ts';
+import { type FlagSpec, type FlagTable, FlagValues, parseBool } from './flags.ts';
 
 export interface CommandShape {
   /** `run`, `image list` */
@@ -16,9 +16,14 @@ export interface CommandShape {
   readonly flags: FlagTable;
   /** `run` and `prepare`: words are images, with flags and arguments of their own. */
   readonly images?: boolean;
-  /** `enter`: from its nth word on, everything is the command to execute, flags too. */
-  readonly commandAfter?: number;
+  /** `enter`: how many words there are before everything is to be passed on, flags too. */
+  readonly commandAfter?: (flags: FlagValues) => number;
+  /** Not found by a prefix. */
+  readonly hidden?: boolean;
 }
+
+/** Commands of rkt that this version does not have, by path, and why. */
+export type RefusedCommands = ReadonlyMap<string, string>;
 
 export interface ImageTokens {
   readonly reference: string;
@@ -41,37 +46,68 @@ export type Asked<C extends CommandShape> =
   | { readonly kind: 'help'; readonly words: readonly string[] }
   | { readonly kind: 'missing' };
 
-/** @throws TspodError 'usage', with rkt's words where rkt has the error. */
+/** What there is: the tables that a command line is read by. */
+export interface Grammar<C extends CommandShape> {
+  readonly program: string;
+  readonly globals: FlagTable;
+  readonly commands: readonly C[];
+  readonly refused: RefusedCommands;
+}
+
+/**
+ * @throws TspodError 'usage', with rkt's words where rkt has the error; 'unsupported' for a flag or command
+ * of rkt's that this version does not have
+ */
 export function tokenize<C extends CommandShape>(
   argv: readonly string[],
-  globals: FlagTable,
-  commands: readonly C[],
-  program: string,
+  grammar: Grammar<C>,
 ): Asked<C> {
-  const found = findCommand(argv, globals, commands, program);
-  if (found === undefined) {
-    return wantsHelp(argv) ? { kind: 'help', words: [] } : { kind: 'missing' };
+  const found = findCommand(argv, grammar);
+  if (found.command === undefined) {
+    if (wantsHelp(argv)) return { kind: 'help', words: found.group };
+    if (found.group.length === 0) return { kind: 'missing' };
+    const group = `${grammar.program} ${found.group.join(' ')}`;
+    throw new TspodError('usage', `missing subcommand for "${group}"`, {
+      hint: `run '${group} --help' for usage`,
+    });
   }
   const { command, words } = found;
-  if (helpAsked(argv, command)) return { kind: 'help', words: command.path.split(' ') };
-  return { kind: 'command', tokens: new Reader(argv, words, globals, command).read() };
+  const tokens = new Reader(argv, words, grammar, command).read();
+  return tokens === 'help'
+    ? { kind: 'help', words: command.path.split(' ') }
+    : { kind: 'command', tokens };
+}
+
+/**
+ * The value of a flag in a command line that may be wrong elsewhere.
+ * @param paths the commands that have the flag
+ */
+export function flagDespiteErrors<C extends CommandShape>(
+  argv: readonly string[],
+  grammar: Grammar<C>,
+  paths: readonly string[],
+  name: string,
+): string | undefined {
+  try {
+    const { command, words } = findCommand(argv, grammar);
+    if (command === undefined || !paths.includes(command.path)) return undefined;
+    return new Reader(argv, words, grammar, command).readFlags().text(name);
+  } catch (error) {
+    if (error instanceof TspodError) return undefined;
+    throw error;
+  }
 }
 
 function wantsHelp(argv: readonly string[]): boolean {
-  return argv.includes('--help') || argv.includes('-h');
-}
-
-/** `--help` after `--` or after the words of `enter` is the app's. */
-function helpAsked(argv: readonly string[], command: CommandShape): boolean {
   const end = argv.indexOf('--');
   const own = end < 0 ? argv : argv.slice(0, end);
-  if (command.commandAfter === undefined) return wantsHelp(own);
-  const start = own.findIndex(word => word === command.path);
-  return wantsHelp(own.slice(0, start + 2));
+  return own.includes('--help') || own.includes('-h');
 }
 
 interface Found<C> {
-  readonly command: C;
+  readonly command: C | undefined;
+  /** Without a command: the words that lead to several, `image`. */
+  readonly group: readonly string[];
   /** Where in argv its words stand. */
   readonly words: ReadonlySet<number>;
 }
@@ -79,71 +115,67 @@ interface Found<C> {
 /** The first words that are neither flags nor flags' values name the command. */
 function findCommand<C extends CommandShape>(
   argv: readonly string[],
-  globals: FlagTable,
-  commands: readonly C[],
-  program: string,
-): Found<C> | undefined {
+  grammar: Grammar<C>,
+): Found<C> {
   const words = new Set<number>();
-  let candidates: readonly C[] = commands;
-  let depth = 0;
+  const group: string[] = [];
+  let candidates: readonly C[] = grammar.commands;
   for (let index = 0; index < argv.length; index++) {
     const word = argv[index] ?? '';
-    if (word === '--' || word === '---') break;
+    if (word === '--') break;
     if (isFlag(word)) {
       const { name, value } = splitFlag(word);
-      if (value === undefined && takesNextWord(name, globals, candidates)) index++;
+      if (value === undefined && takesNextWord(name, grammar.globals, candidates)) index++;
       continue;
     }
-    candidates = narrow(candidates, depth, word, program);
+    candidates = narrow(candidates, group, word, grammar);
     words.add(index);
-    depth++;
     const [only] = candidates;
-    if (candidates.length === 1 && only?.path.split(' ').length === depth)
-      return { command: only, words };
+    group.push(only?.path.split(' ')[group.length] ?? word);
+    if (candidates.length === 1 && only?.path.split(' ').length === group.length)
+      return { command: only, group, words };
   }
-  if (depth === 0) return undefined;
-  const group = candidates[0]?.path.split(' ').slice(0, depth).join(' ') ?? '';
-  throw new TspodError('usage', `missing subcommand for "${program} ${group}"`, {
-    hint: `run '${program} ${group} --help' for usage`,
+  return { command: undefined, group, words };
+}
+
+/** The commands whose word behind `group` is `word`, or begins with it when only one does. */
+function narrow<C extends CommandShape>(
+  candidates: readonly C[],
+  group: readonly string[],
+  word: string,
+  { program, refused }: Grammar<C>,
+): readonly C[] {
+  const at = (command: C) => command.path.split(' ')[group.length];
+  const exact = candidates.filter(command => at(command) === word);
+  if (exact.length > 0) return exact;
+  const path = [...group, word].join(' ');
+  const why = refused.get(path);
+  if (why !== undefined) throw new TspodError('unsupported', `${path}: ${why}`);
+  const beginning = candidates.filter(command => !command.hidden && at(command)?.startsWith(word));
+  const names = new Set(beginning.map(at));
+  if (word !== '' && names.size === 1) return candidates.filter(command => names.has(at(command)));
+  const whole = [program, ...group].join(' ');
+  const several = word !== '' && names.size > 1 ? `it could be ${[...names].join(', ')}; ` : '';
+  throw new TspodError('usage', `unknown command ${JSON.stringify(word)} for "${whole}"`, {
+    hint: `${several}run '${whole} --help' for usage`,
   });
 }
 
-/** The commands whose word at `depth` is `word`, or begins with it when only one does. */
-function narrow<C extends CommandShape>(
-  candidates: readonly C[],
-  depth: number,
-  word: string,
-  program: string,
-): readonly C[] {
-  const at = (command: C) => command.path.split(' ')[depth];
-  const exact = candidates.filter(command => at(command) === word);
-  if (exact.length > 0) return exact;
-  const names = new Set(candidates.map(at).filter(name => name?.startsWith(word)));
-  const [name] = names;
-  if (names.size !== 1 || name === undefined) {
-    const parent = candidates[0]?.path.split(' ').slice(0, depth).join(' ');
-    const whole = parent === undefined || parent === '' ? program : `${program} ${parent}`;
-    throw new TspodError('usage', `unknown command ${JSON.stringify(word)} for "${whole}"`, {
-      hint: `run '${whole} --help' for usage`,
-    });
-  }
-  return candidates.filter(command => at(command) === name);
-}
-
+/** Before the command is known: a flag of the same name takes a word in every command or in none. */
 function takesNextWord(
   name: string,
   globals: FlagTable,
   candidates: readonly CommandShape[],
 ): boolean {
-  const spec =
-    globals[name] ?? candidates.find(command => Object.hasOwn(command.flags, name))?.flags[name];
+  const owner = candidates.find(command => Object.hasOwn(command.flags, name));
+  const spec = ownSpec(globals, name) ?? owner?.flags[name];
   return spec !== undefined && (spec.kind === 'text' || spec.kind === 'list');
 }
 
 class Reader<C extends CommandShape> {
   readonly #argv: readonly string[];
   readonly #commandWords: ReadonlySet<number>;
-  readonly #globalTable: FlagTable;
+  readonly #grammar: Grammar<C>;
   readonly #command: C;
   readonly #globals: FlagValues;
   readonly #flags: FlagValues;
@@ -153,24 +185,27 @@ class Reader<C extends CommandShape> {
   constructor(
     argv: readonly string[],
     commandWords: ReadonlySet<number>,
-    globals: FlagTable,
+    grammar: Grammar<C>,
     command: C,
   ) {
     this.#argv = argv;
     this.#commandWords = commandWords;
-    this.#globalTable = globals;
+    this.#grammar = grammar;
     this.#command = command;
-    this.#globals = new FlagValues(globals);
+    this.#globals = new FlagValues(grammar.globals);
     this.#flags = new FlagValues(command.flags);
   }
 
-  read(): Tokens<C> {
+  /** `help` as soon as it is asked for: what is wrong behind it does not matter. */
+  read(): Tokens<C> | 'help' {
     for (let index = 0; index < this.#argv.length; index++) {
       if (this.#commandWords.has(index)) continue;
       const word = this.#argv[index] ?? '';
       if (word === '--') index = this.#afterDashes(index);
-      else if (isFlag(word)) index = this.#flag(word, index);
-      else if (this.#positional(word)) {
+      else if (isFlag(word)) {
+        index = this.#flag(word, index);
+        if (this.#globals.bool('help')) return 'help';
+      } else if (this.#positional(word)) {
         this.#positionals.push(...this.#argv.slice(index + 1));
         break;
       }
@@ -182,6 +217,29 @@ class Reader<C extends CommandShape> {
       positionals: this.#positionals,
       images: this.#images.map(image => ({ ...image, appArgs: image.appArgs ?? [] })),
     };
+  }
+
+  /** The command's own flags as far as they can be read. */
+  readFlags(): FlagValues {
+    for (let index = 0; index < this.#argv.length; index++) {
+      const word = this.#argv[index] ?? '';
+      if (word === '--') {
+        index = this.#endOfArguments(index);
+      } else if (isFlag(word)) {
+        try {
+          index = this.#flag(word, index);
+        } catch (error) {
+          if (!(error instanceof TspodError)) throw error;
+        }
+      }
+    }
+    return this.#flags;
+  }
+
+  /** Where `---` is, or the end. */
+  #endOfArguments(index: number): number {
+    const end = this.#argv.indexOf('---', index);
+    return end < 0 ? this.#argv.length : end;
   }
 
   /** @returns the index of the last word that belongs to it */
@@ -196,19 +254,22 @@ class Reader<C extends CommandShape> {
     if (image.appArgs !== undefined) {
       throw new TspodError('usage', 'only one set of app arguments allowed per image');
     }
-    const end = this.#argv.indexOf('---', index);
-    image.appArgs = this.#argv.slice(index + 1, end < 0 ? undefined : end);
-    return end < 0 ? this.#argv.length : end;
+    const end = this.#endOfArguments(index);
+    image.appArgs = this.#argv.slice(index + 1, end);
+    return end;
   }
 
   #flag(word: string, index: number): number {
     const { name, value } = splitFlag(word);
     const { spec, target, canonical } = this.#lookUp(name, word);
     if (spec.refused !== undefined) {
+      // Scripts for rkt spell out its defaults: `--mds-register=false` asks for nothing.
+      if (spec.kind === 'bool' && !parseBool(value ?? 'true', name)) return index;
       throw new TspodError('unsupported', `--${name}: ${spec.refused}`);
     }
     switch (spec.kind) {
       case 'bool':
+        parseBool(value ?? 'true', name);
         target.add(canonical, value ?? 'true');
         return index;
       case 'optional':
@@ -235,12 +296,12 @@ class Reader<C extends CommandShape> {
       if (own.image === 'only') throw new TspodError('usage', `--${name} must follow an image`);
       return { spec: own, target: this.#flags, canonical };
     }
-    const global = ownSpec(this.#globalTable, name);
+    const global = ownSpec(this.#grammar.globals, name);
     if (global !== undefined) {
       return { spec: global, target: this.#globals, canonical: global.aliasOf ?? name };
     }
-    throw new TspodError('usage', `unknown flag: ${splitFlag(word).shown}`, {
-      hint: `see the flags with '${this.#command.path} --help'`,
+    throw new TspodError('usage', unknownFlag(word), {
+      hint: `run '${this.#grammar.program} ${this.#command.path} --help' for usage`,
     });
   }
 
@@ -257,7 +318,7 @@ class Reader<C extends CommandShape> {
     this.#positionals.push(word);
     return (
       this.#command.commandAfter !== undefined &&
-      this.#positionals.length >= this.#command.commandAfter
+      this.#positionals.length >= this.#command.commandAfter(this.#flags)
     );
   }
 }
@@ -271,9 +332,21 @@ function isFlag(word: string): boolean {
   return word.startsWith('-') && word !== '-';
 }
 
-function splitFlag(word: string): { name: string; value: string | undefined; shown: string } {
+/** `--x`, `--x=V`, and of one dash only `-h`, as pflag; any other word of one dash is no flag's name. */
+function splitFlag(word: string): { name: string; value: string | undefined } {
+  if (word === '-h') return { name: 'h', value: undefined };
+  if (!word.startsWith('--') || word === '--h') return { name: '', value: undefined };
   const equals = word.indexOf('=');
-  const shown = equals < 0 ? word : word.slice(0, equals);
-  const name = shown.replace(/^--?/, '');
-  return { name, value: equals < 0 ? undefined : word.slice(equals + 1), shown };
+  return equals < 0
+    ? { name: word.slice(2), value: undefined }
+    : { name: word.slice(2, equals), value: word.slice(equals + 1) };
+}
+
+/** pflag's words. */
+function unknownFlag(word: string): string {
+  if (!word.startsWith('--')) {
+    return `unknown shorthand flag: ${JSON.stringify([...word][1])} in ${word}`;
+  }
+  if (word.startsWith('--=')) return `bad flag syntax: ${word}`;
+  return `unknown flag: ${word.split('=', 1)[0]}`;
 }
