@@ -183,8 +183,12 @@ int main(int argc, char **argv)
     record_start_state();
     put_aside_node_variables();
 
-    char folder[PATH_MAX], bundle[PATH_MAX + 16], node[PATH_MAX];
+    char folder[PATH_MAX], bundle[PATH_MAX + 16], cache[PATH_MAX + 16], node[PATH_MAX];
     own_folder(folder);
+    /* What the build compiled before: a fifth of the time that `run` takes beyond Node's own. */
+    snprintf(cache, sizeof cache, "%s/compile-cache", folder);
+    if (access(cache, R_OK | X_OK) == 0 && setenv("NODE_COMPILE_CACHE", cache, 1) < 0)
+        die("can't start: no memory");
     snprintf(bundle, sizeof bundle, "%s/tspod.js", folder);
     if (access(bundle, R_OK) < 0)
         die("can't start: %s is missing; build it with npm run build", bundle);

@@ -7,6 +7,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build, type Plugin } from 'esbuild';
 import { buildC } from './build-c.ts';
+import { warmUp } from './warm-up.ts';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 process.chdir(root);
@@ -16,10 +17,19 @@ mkdirSync('dist', { recursive: true });
 const lazyBuiltins: Plugin = {
   name: 'lazy-builtins',
   setup({ onResolve }) {
-    onResolve({ filter: /^node:(crypto|child_process|net|tty)$/ }, ({ path, importer }) =>
-      importer.includes('/node_modules/')
-        ? undefined
-        : { path: join(root, 'scripts/lazy', `${path.slice('node:'.length)}.ts`), sideEffects: false },
+    onResolve(
+      { filter: /^node:(crypto|child_process|net|fs\/promises|timers\/promises)$/ },
+      ({ path, importer }) =>
+        importer.includes('/node_modules/')
+          ? undefined
+          : {
+              path: join(
+                root,
+                'scripts/lazy',
+                `${path.slice('node:'.length).replace('/', '-')}.ts`,
+              ),
+              sideEffects: false,
+            },
     );
   },
 };
@@ -69,3 +79,4 @@ const [outputs] = await Promise.all([
   buildC(root),
 ]);
 removeStaleChunks(new Set(outputs.flat()));
+warmUp(root);

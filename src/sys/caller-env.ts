@@ -3,7 +3,7 @@
  * aside as TSPOD_SAVED_<NAME> and adds its own; `--inherit-env` must see neither.
  */
 const SAVED = 'TSPOD_SAVED_';
-const OWN = new Set(['TSPOD_START', 'TSPOD_ARGV0', 'TSPOD_FAULT']);
+const OWN = new Set(['TSPOD_START', 'TSPOD_ARGV0', 'TSPOD_FAULT', 'NODE_COMPILE_CACHE']);
 
 /** @param env what this process has, usually process.env */
 export function callerEnvironment(env: NodeJS.ProcessEnv): Readonly<Record<string, string>> {
