@@ -1,0 +1,24 @@
+/** The documents name tests: each must exist, so that a promise can't outlive the test that held it. */
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, test } from 'vitest';
+
+const read = (path: string) =>
+  readFileSync(fileURLToPath(new URL(`../${path}`, import.meta.url)), 'utf8');
+
+describe.each(['docs/promises.md', 'docs/security.md'])('%s', document => {
+  const named = [...read(document).matchAll(/`(test\/[^ `]+\.ts) › ([^`]+)`/g)];
+
+  test('names tests', () => {
+    expect(named.length).toBeGreaterThan(10);
+  });
+
+  test.each(named.map(match => [match[1] ?? '', match[2] ?? '']))('%s › %s', (file, name) => {
+    expect(read(file).replaceAll('\\', '')).toContain(name.replaceAll('\\', ''));
+  });
+});
+
+test('the README’s test command is what .ci/run calls', () => {
+  expect(read('README.md')).toContain('\nscripts/check\n');
+  expect(read('.ci/run')).toContain('scripts/check');
+});
