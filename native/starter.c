@@ -202,13 +202,15 @@ int main(int argc, char **argv)
             node, version, OLDEST_NODE);
     }
 
-    /* node, the warning switch, the bundle, the arguments. */
-    char **args = calloc((size_t)argc + 4, sizeof *args);
+    /* node, its switches, the bundle, the arguments. */
+    char **args = calloc((size_t)argc + 5, sizeof *args);
     if (!args)
         die("can't start: no memory");
     size_t count = 0;
     args[count++] = (char *)called;
     args[count++] = (char *)"--disable-warning=ExperimentalWarning";
+    /* MiB: a command is over before it would have to collect, but for fetch. */
+    args[count++] = (char *)"--min-semi-space-size=8";
     args[count++] = bundle;
     for (int i = 1; i < argc; i++)
         args[count++] = argv[i];

@@ -10,7 +10,7 @@
 import { chmodSync, chownSync, lstatSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
 import { type Context, warn } from '../src/context.ts';
-import { systemError } from '../src/errors.ts';
+import { errnoOf, reasonOf, systemError } from '../src/errors.ts';
 import type { PodManifest, Volume } from '../src/image/appc.ts';
 import { type Digest, fromAppcHash } from '../src/image/digest.ts';
 import { writePlan, writePod } from '../src/pod/folder.ts';
@@ -22,6 +22,7 @@ import { holdImage } from '../src/store/ensure-layers.ts';
 import { openStore } from '../src/store/store.ts';
 import type { Lease, Store } from '../src/store/types.ts';
 import { faultPoint } from '../src/sys/fault.ts';
+import { native } from '../src/sys/native.ts';
 import { overlayUnavailable } from '../src/sys/overlay.ts';
 import { requireRoot } from '../src/sys/privilege.ts';
 import type { Flavor } from '../stage1-flavors/flavor.ts';
@@ -62,7 +63,7 @@ export async function withPlannedPod<T>(
       args.podManifest === undefined ? undefined : readPodManifest(args.podManifest);
     const named = await manifestImages(store, lease, podManifest);
     const uuid = newUuid();
-    const pod = assemblePod({
+    const assembled = assemblePod({
       uuid,
       context,
       args,
@@ -74,12 +75,38 @@ export async function withPlannedPod<T>(
       finish: finish?.(uuid),
       layerTree: diffId => relative(join(context.dir, 'pods/run', uuid), store.layers.tree(diffId)),
     });
+    const pod = withVisibleLayers(assembled, join(context.dir, 'pods/run', uuid));
     flavor.check(pod);
     const plan = flavor.plan(pod);
     if (!args.dryRun) for (const { record } of [...images, ...named.values()]) store.touch(record);
     return await use({ pod, flavor, plan }, store);
   } finally {
     store.close();
+  }
+}
+
+/**
+ * Without the layers that an opaque root of a higher one hides (`.wh..wh..opq` at the top of a layer):
+ * overlayfs heeds the attribute on every folder but a layer's root.
+ */
+function withVisibleLayers(pod: Pod, dir: string): Pod {
+  return {
+    ...pod,
+    apps: pod.apps.map(app => {
+      const { layers } = app.rootfs;
+      const lowest = layers.findLastIndex(layer => isOpaque(resolve(dir, layer)));
+      if (lowest <= 0) return app;
+      return { ...app, rootfs: { ...app.rootfs, layers: layers.slice(lowest) } };
+    }),
+  };
+}
+
+function isOpaque(tree: string): boolean {
+  try {
+    return Buffer.from(native().lgetxattr(tree, 'trusted.overlay.opaque')).toString() === 'y';
+  } catch (error) {
+    if (errnoOf(error) === 'ENODATA' || errnoOf(error) === 'ENOTSUP') return false;
+    throw systemError(`can't read the attributes of layer ${tree}`, error);
   }
 }
 
@@ -152,7 +179,11 @@ export async function writePreparedPod(
     faultPoint('prepare-plan');
     return handle;
   } catch (error) {
-    removeLockedPod(handle);
+    try {
+      removeLockedPod(handle);
+    } catch (second) {
+      warn(context, reasonOf(second));
+    }
     throw error;
   }
 }
