@@ -166,7 +166,8 @@ export const COMMANDS: readonly Command[] = [
     flags: FLAGS.gc,
     usage: '',
     about: 'Remove ended pods, expired prepared pods and what failed preparations left',
-    run: async (context, { flags }) => {
+    run: async (context, { flags, positionals }) => {
+      takesNoWords(context, positionals);
       const { gcCommand } = await others();
       return gcCommand(context, {
         gracePeriod: flags.textOr('grace-period', ''),
@@ -244,7 +245,8 @@ export const COMMANDS: readonly Command[] = [
     flags: FLAGS.config,
     usage: '',
     about: 'Print the configuration in force, as JSON',
-    run: async (context, { flags }) => {
+    run: async (context, { flags, positionals }) => {
+      takesNoWords(context, positionals);
       const { configCommand } = await others();
       return configCommand(context, { flags: { prettyPrint: flags.bool('pretty-print') } });
     },
@@ -254,7 +256,8 @@ export const COMMANDS: readonly Command[] = [
     flags: FLAGS.version,
     usage: '',
     about: 'Print the version',
-    run: async (context, { flags }) => {
+    run: async (context, { flags, positionals }) => {
+      takesNoWords(context, positionals);
       const { showVersion } = await others();
       return showVersion(context, { format: flags.text('format') });
     },
@@ -294,6 +297,15 @@ export function commandAt(path: string): Command {
   const found = COMMANDS.find(command => command.path === path);
   if (found === undefined) throw new TspodError('usage', `unknown command ${JSON.stringify(path)}`);
   return found;
+}
+
+/** `gc UUID` would not do what it seems to. */
+function takesNoWords({ program, command }: Context, words: readonly string[]): void {
+  const [word] = words;
+  if (word === undefined) return;
+  throw new TspodError('usage', `${command}: takes no arguments, not ${JSON.stringify(word)}`, {
+    hint: `see '${program} help ${command}'`,
+  });
 }
 
 /** Go's list flags: repeated, and separated by commas. */

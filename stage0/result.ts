@@ -8,15 +8,15 @@ import {
   closeSync,
   fsyncSync,
   openSync,
+  realpathSync,
   renameSync,
   rmSync,
   statSync,
   writeFileSync,
-  writeSync,
 } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import type { Context } from '../src/context.ts';
-import { errnoOf, systemError, type TspodError } from '../src/errors.ts';
+import { systemError, type TspodError } from '../src/errors.ts';
 import type { PodImageUse } from '../src/store/types.ts';
 import { artifact } from '../src/sys/artifacts.ts';
 
@@ -69,35 +69,32 @@ export function failedResult(error: TspodError): RunResult {
 
 /**
  * Writes the record: aside, fsynced and renamed where FILE is or will be a regular file; straight into
- * it where it is a device or a pipe (`--result=/dev/fd/3`).
+ * it where it is a device, a named pipe, or this process's own output (`--result=/dev/stderr`).
  */
 export function writeResult(file: string, result: RunResult): void {
   const text = `${JSON.stringify(result)}\n`;
   try {
-    if (isSpecialFile(file)) {
-      writeFileSync(file, text);
+    const target = replaceable(file);
+    if (target === undefined) {
+      writeFileSync(file, text, { flag: 'a' });
       return;
     }
-    const aside = join(dirname(file), `.tspod-result-${process.pid}`);
+    const aside = asideOf(target);
     try {
       const fd = openSync(aside, 'wx', 0o644);
       try {
-        writeSync(fd, text);
+        writeFileSync(fd, text);
         fsyncSync(fd);
       } finally {
         closeSync(fd);
       }
-      renameSync(aside, file);
+      renameSync(aside, target);
     } catch (error) {
       rmSync(aside, { force: true });
       throw error;
     }
   } catch (error) {
-    throw systemError(
-      `run: can't write the result to ${file}`,
-      error,
-      'give --result a file in a folder that exists',
-    );
+    throw unwritable(file, error);
   }
 }
 
@@ -107,38 +104,44 @@ export function writeResult(file: string, result: RunResult): void {
  */
 export function checkResultFile(file: string): void {
   try {
-    if (isSpecialFile(file)) return;
-    const probe = join(dirname(file), `.tspod-result-${process.pid}`);
+    const target = replaceable(file);
+    if (target === undefined) return;
+    const probe = asideOf(target);
     closeSync(openSync(probe, 'wx', 0o644));
     rmSync(probe);
   } catch (error) {
-    throw systemError(
-      `run: can't write the result to ${file}`,
-      error,
-      'give --result a file in a folder that exists',
-    );
+    throw unwritable(file, error);
   }
 }
 
-function isSpecialFile(file: string): boolean {
-  try {
-    const stat = statSync(file);
-    if (stat.isDirectory()) throw Object.assign(new Error('is a folder'), { code: 'EISDIR' });
-    return !stat.isFile();
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return false;
-    throw error;
-  }
+function unwritable(file: string, error: unknown): TspodError {
+  return systemError(
+    `run: can't write the result to ${file}`,
+    error,
+    'give --result a file in a folder that exists',
+  );
 }
 
-/** The value of `--result` in a command line that may be wrong elsewhere. */
-export function resultFileIn(argv: readonly string[]): string | undefined {
-  const end = argv.indexOf('--');
-  const own = end < 0 ? argv : argv.slice(0, end);
-  const index = own.findLastIndex(word => word === '--result' || word.startsWith('--result='));
-  const word = own[index];
-  if (word === undefined) return undefined;
-  return word === '--result' ? own[index + 1] : word.slice('--result='.length);
+/**
+ * The regular file that may be replaced by another one; undefined for what must be written to itself. A
+ * file below /dev or /proc may be a regular one by a link to this process's output: it stays what it is.
+ */
+function replaceable(file: string): string | undefined {
+  if (file === '') throw new Error('it has no name');
+  const path = resolve(file);
+  const descriptor = /^\/(?:dev|proc\/[^/]+)\/fd\/(\d+)$/.exec(path)?.[1];
+  if (descriptor !== undefined && Number(descriptor) > 2) {
+    // Nobody keeps it open until the app has ended.
+    throw new Error(`descriptor ${descriptor} is not passed on to the pod`);
+  }
+  const stat = statSync(path, { throwIfNoEntry: false });
+  if (stat?.isDirectory()) throw new Error('it is a folder');
+  if (/^\/(?:dev|proc)\//.test(path) || (stat !== undefined && !stat.isFile())) return undefined;
+  return stat === undefined ? path : realpathSync(path);
+}
+
+function asideOf(file: string): string {
+  return join(dirname(file), `.tspod-result-${process.pid}-${Date.now().toString(36)}`);
 }
 
 /**

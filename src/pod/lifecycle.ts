@@ -10,7 +10,8 @@
  *   exited-garbage    exited deleting / exited garbage
  *   garbage           deleting / garbage
  *
- * Every change is one rename(2) by the holder of the exclusive lock. The lock is a flock(2) on the file
+ * Every change is one rename(2) by the holder of the exclusive lock; while a pod is made, before its lock is
+ * held, its maker shares the lock `pods/embryo.lock`. The lock is a flock(2) on the file
  * `lock` in the pod's folder, not on the folder as in rkt; and a pod in `run` with a free lock is still
  * running while the process in its `pid` file lives: docs/decisions.md says why.
  */
@@ -108,10 +109,14 @@ function probe(dir: string): boolean | undefined {
 
 function openLock(dir: string): number | undefined {
   try {
-    return openSync(join(dir, 'lock'), constants.O_RDONLY | constants.O_NOFOLLOW);
+    return openSync(
+      join(dir, 'lock'),
+      constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK,
+    );
   } catch (error) {
     const errno = errnoOf(error);
-    if (errno === 'ENOENT' || errno === 'ENOTDIR') return undefined;
+    // A link is none of ours: nobody holds it.
+    if (errno === 'ENOENT' || errno === 'ENOTDIR' || errno === 'ELOOP') return undefined;
     throw systemError(`can't open the lock of the pod in ${dir}`, error);
   }
 }
@@ -122,7 +127,12 @@ export function podProcess(dir: string): RecordedProcess | undefined {
   return recorded !== undefined && isAlive(recorded) ? recorded : undefined;
 }
 
-/** Every pod, sorted by UUID. A folder that is no UUID is passed over. */
+/** Whether a live process makes or runs the pod in `dir`. */
+export function isLocked(dir: string): boolean {
+  return probe(dir) === true;
+}
+
+/** Every pod, sorted by UUID. What is no folder, or has no UUID for a name, is passed over. */
 export function listPods(dataDir: string): readonly PodView[] {
   const pods = new Map<string, PodView>();
   // In forward order: a pod that moves while we look is met again further on, and that is its state.
@@ -137,7 +147,9 @@ export function listPods(dataDir: string): readonly PodView[] {
 
 function uuids(dataDir: string, folder: Folder): readonly string[] {
   try {
-    return readdirSync(join(dataDir, 'pods', folder)).filter(name => UUID.test(name));
+    return readdirSync(join(dataDir, 'pods', folder), { withFileTypes: true })
+      .filter(entry => entry.isDirectory() && UUID.test(entry.name))
+      .map(entry => entry.name);
   } catch (error) {
     const errno = errnoOf(error);
     if (errno === 'ENOENT' || errno === 'ENOTDIR') return [];
@@ -160,17 +172,21 @@ export function findPod(dataDir: string, text: string): PodView {
       hint: 'give a UUID, the beginning of one, or a pod name',
     });
   const byPrefix = new Map<string, PodView>();
+  let abandoned: PodView | undefined;
   for (const folder of ADDRESSABLE) {
     for (const uuid of uuids(dataDir, folder)) {
       const byUuid = uuid.startsWith(wanted);
       if (!byUuid && readName(join(dataDir, 'pods', folder, uuid)) !== wanted) continue;
       const pod = view(dataDir, folder, uuid);
       if (pod === undefined) continue;
-      // A whole UUID and a name are exact; only one pod has them.
-      if (uuid === wanted || pod.name === wanted) return latest(dataDir, pod);
-      byPrefix.set(uuid, pod);
+      // A whole UUID and a name are exact; only one pod has them, besides those that lost the name.
+      if (uuid === wanted) return latest(dataDir, pod);
+      if (pod.name !== wanted) byPrefix.set(uuid, pod);
+      else if (keepsName(pod)) return latest(dataDir, pod);
+      else abandoned = pod;
     }
   }
+  if (abandoned !== undefined) return latest(dataDir, abandoned);
   const [only, ...others] = byPrefix.values();
   if (only === undefined) {
     throw new TspodError('not-found', `no matches found for ${JSON.stringify(wanted)}`, {
@@ -183,6 +199,21 @@ export function findPod(dataDir: string, text: string): PodView {
     });
   }
   return only;
+}
+
+/** A pod whose preparation failed, or that is being removed, does not keep its name from others. */
+export function keepsName(pod: PodView): boolean {
+  switch (pod.state) {
+    case 'embryo':
+      return isLocked(pod.dir);
+    case 'aborted prepare':
+    case 'exited deleting':
+    case 'garbage':
+    case 'deleting':
+      return false;
+    default:
+      return true;
+  }
 }
 
 /** The pod again, if it has moved on since. */
@@ -233,8 +264,8 @@ export class PodHandle {
   moveTo(folder: Folder): void {
     faultPoint(`pod-to-${folder}`);
     const target = join(this.#pods, folder);
-    makeFolder(target);
     try {
+      makeFolder(target);
       renameSync(this.dir, join(target, this.uuid));
     } catch (error) {
       throw systemError(`pod ${this.uuid}: can't move it to ${target}`, error);
@@ -245,15 +276,19 @@ export class PodHandle {
 
   /** As `moveTo('prepared')`, for good: the pod's files and its place survive a power failure. */
   moveToPrepared(): void {
-    const fd = openSync(this.dir, constants.O_RDONLY | constants.O_DIRECTORY);
     try {
-      native().syncfs(fd);
-    } finally {
-      closeSync(fd);
+      const fd = openSync(this.dir, constants.O_RDONLY | constants.O_DIRECTORY);
+      try {
+        native().syncfs(fd);
+      } finally {
+        closeSync(fd);
+      }
+      this.moveTo('prepared');
+      native().fsync(join(this.#pods, 'prepared'));
+      native().fsync(join(this.#pods, 'prepare'));
+    } catch (error) {
+      throw systemError(`pod ${this.uuid}: can't keep it`, error);
     }
-    this.moveTo('prepared');
-    native().fsync(join(this.#pods, 'prepared'));
-    native().fsync(join(this.#pods, 'prepare'));
   }
 
   close(): void {
@@ -270,18 +305,48 @@ export function createPod(dataDir: string, uuid: string): PodHandle {
   const dir = join(pods, 'embryo', uuid);
   try {
     makeFolder(join(pods, 'embryo'));
-    mkdirSync(dir, { mode: 0o750 });
-    const fd = openSync(
-      join(dir, 'lock'),
-      constants.O_RDONLY | constants.O_CREAT | constants.O_EXCL,
-      0o600,
-    );
-    native().flock(fd, 'exclusive', true);
+    const fd = whileMaking(pods, 'shared', () => {
+      mkdirSync(dir, { mode: 0o750 });
+      faultPoint('pod-made');
+      const lock = openSync(
+        join(dir, 'lock'),
+        constants.O_RDONLY | constants.O_CREAT | constants.O_EXCL,
+        0o600,
+      );
+      native().flock(lock, 'exclusive', true);
+      return lock;
+    });
     writeFileSync(join(dir, 'pod-created'), '');
     faultPoint('pod-created');
     return new PodHandle(pods, 'embryo', uuid, fd);
   } catch (error) {
     throw systemError(`can't make a pod in ${pods}`, error);
+  }
+}
+
+/**
+ * Calls `action` at an instant at which nobody is between making a pod's folder and locking it: an
+ * `embryo` whose lock is free then was left by somebody who died.
+ */
+export function whileNobodyMakesPods(dataDir: string, action: () => void): void {
+  const pods = join(dataDir, 'pods');
+  if (lstatSync(pods, { throwIfNoEntry: false }) === undefined) return;
+  whileMaking(pods, 'exclusive', action);
+}
+
+function whileMaking<T>(pods: string, mode: 'shared' | 'exclusive', action: () => T): T {
+  const path = join(pods, 'embryo.lock');
+  let fd: number;
+  try {
+    fd = openSync(path, constants.O_RDONLY | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
+  } catch (error) {
+    throw systemError(`can't open ${path}`, error);
+  }
+  try {
+    native().flock(fd, mode, true);
+    return action();
+  } finally {
+    closeSync(fd);
   }
 }
 

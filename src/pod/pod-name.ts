@@ -1,12 +1,12 @@
 /**
  * Names of pods (`--pod-name`): a file `name` in the pod's folder. A name is unique among the pods that
- * are not garbage; who claims one holds a lock for that instant, so that two can't claim the same.
+ * neither failed nor are being removed; who claims one holds a lock for that instant, so that two can't claim the same.
  */
 import { closeSync, constants, openSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { systemError, TspodError } from '../errors.ts';
 import { native } from '../sys/native.ts';
-import { listPods, type PodHandle } from './lifecycle.ts';
+import { keepsName, listPods, type PodHandle } from './lifecycle.ts';
 
 const GRAMMAR = /^[a-z0-9][a-z0-9_.-]{0,62}$/;
 /** What could be the beginning of a UUID would hide a pod from whoever types that. */
@@ -36,7 +36,7 @@ export function claimPodName(dataDir: string, pod: PodHandle, name: string): voi
   }
   try {
     native().flock(fd, 'exclusive', true);
-    const owner = listPods(dataDir).find(other => other.name === name && isKept(other.state));
+    const owner = listPods(dataDir).find(other => other.name === name && keepsName(other));
     if (owner !== undefined) {
       throw new TspodError(
         'exists',
@@ -50,13 +50,4 @@ export function claimPodName(dataDir: string, pod: PodHandle, name: string): voi
   } finally {
     closeSync(fd);
   }
-}
-
-function isKept(state: string): boolean {
-  return (
-    state !== 'garbage' &&
-    state !== 'deleting' &&
-    state !== 'exited deleting' &&
-    state !== 'aborted prepare'
-  );
 }

@@ -1,6 +1,6 @@
 /** The global flags, resolved: default folders by the program's name, configured data folder, insecure options. */
 import { existsSync, realpathSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import type { Context, InsecureOption } from '../../src/context.ts';
 import { TspodError } from '../../src/errors.ts';
 import type { FlagValues } from './flags.ts';
@@ -69,9 +69,14 @@ function insecureOptions(values: readonly string[]): ReadonlySet<InsecureOption>
   return options;
 }
 
+/** Symbolic links resolved as far as there is something. */
 function realPath(path: string): string {
+  if (path === '') {
+    throw new TspodError('usage', '--dir: it is empty', { hint: 'give it the path of a folder' });
+  }
   const absolute = resolve(path);
-  return existsSync(absolute) ? realpathSync(absolute) : absolute;
+  if (existsSync(absolute)) return realpathSync(absolute);
+  return join(realPath(dirname(absolute)), basename(absolute));
 }
 
 function absoluteOrNone(path: string): string {

@@ -12,9 +12,20 @@ export async function run(
   const { dir, uuid } = findPod(context.dir, pod);
   const text = read(join(dir, 'pod'), uuid);
   process.stdout.write(
-    prettyPrint ? `${JSON.stringify(JSON.parse(text), undefined, '\t')}\n` : `${text}\n`,
+    prettyPrint ? `${JSON.stringify(parse(text, uuid), undefined, '\t')}\n` : `${text}\n`,
   );
   return 0;
+}
+
+function parse(text: string, uuid: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new TspodError('pod', `pod ${uuid}: its manifest is damaged`, {
+      hint: 'see it as it is with --pretty-print=false',
+      cause: error,
+    });
+  }
 }
 
 function read(path: string, uuid: string): string {

@@ -6,12 +6,15 @@
 import { statSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join } from 'node:path';
-import type { Context } from '../../src/context.ts';
-import { EXIT_FAILURE, errnoOf, TspodError } from '../../src/errors.ts';
+import { type Context, warn } from '../../src/context.ts';
+import { EXIT_FAILURE, errnoOf, reasonOf, TspodError } from '../../src/errors.ts';
 import { readFlavorName, readPod } from '../../src/pod/folder.ts';
-import { findPod, type PodView } from '../../src/pod/lifecycle.ts';
+import { type PodView, viewPod } from '../../src/pod/lifecycle.ts';
 import { type RunResult, writeResult } from '../result.ts';
 import { removePod } from './rm.ts';
+
+/** As a shell tells a death by a signal. */
+const SIGNALED = 128;
 
 export interface FinishArgs {
   readonly uuid: string;
@@ -23,59 +26,66 @@ export interface FinishArgs {
 }
 
 export async function run(context: Context, args: FinishArgs): Promise<number> {
-  const pod = findPod(context.dir, args.uuid);
-  if (args.result !== undefined) writeResult(args.result, describe(pod, args));
+  if (args.result !== undefined)
+    writeResult(args.result, { ...aboutPod(context, args), ...aboutEnd(args) });
   // without rm's line on standard output, which is the app's
-  if (args.rm) removePod(context.dir, args.uuid);
+  if (args.rm && viewPod(context.dir, args.uuid) !== undefined) removePod(context.dir, args.uuid);
   return 0;
 }
 
-function describe(pod: PodView, args: FinishArgs): RunResult {
-  const dir = pod.dir;
-  const base = {
-    version: 1,
-    uuid: pod.uuid,
-    name: pod.name ?? null,
-    flavor: readFlavorName(dir),
-    error: null,
-    createdAt: timeOf(join(dir, 'pod-created')),
-    startedAt: timeOf(join(dir, 'pid')),
-    finishedAt: new Date().toISOString(),
-  } as const;
-  const apps = (exitCode: number | null) =>
-    readPod(dir, pod.uuid).apps.map(({ name, image }) => ({
-      name,
-      exitCode,
-      image: { name: image.name, id: image.id, manifestDigest: image.manifestDigest },
-    }));
-  switch (args.kind) {
+type AboutEnd = Pick<
+  RunResult,
+  'version' | 'uuid' | 'reason' | 'exitCode' | 'signal' | 'error' | 'finishedAt'
+>;
+
+/** From the launcher's words alone. */
+function aboutEnd({ uuid, kind, number }: FinishArgs): AboutEnd {
+  const base = { version: 1, uuid, error: null, finishedAt: new Date().toISOString() } as const;
+  switch (kind) {
     case 'exited':
-      return {
-        ...base,
-        reason: 'exited',
-        exitCode: args.number,
-        signal: null,
-        apps: apps(args.number),
-      };
+      return { ...base, reason: 'exited', exitCode: number, signal: null };
     case 'signaled':
-      return {
-        ...base,
-        reason: 'signaled',
-        exitCode: null,
-        signal: signalName(args.number),
-        apps: apps(128 + args.number),
-      };
+      return { ...base, reason: 'signaled', exitCode: null, signal: signalName(number) };
     case 'failed':
-      return {
-        ...base,
-        reason: 'launch-failed',
-        exitCode: EXIT_FAILURE,
-        signal: null,
-        apps: apps(null),
-      };
+      return { ...base, reason: 'launch-failed', exitCode: EXIT_FAILURE, signal: null };
     default:
-      throw new TspodError('usage', `finish: unknown kind of end "${args.kind}"`);
+      throw new TspodError('usage', `finish: unknown kind of end "${kind}"`);
   }
+}
+
+/**
+ * From the pod's folder. The launcher has let go of its lock, so another process's gc or rm may have
+ * removed it: the record is kept all the same, without what only the folder told.
+ */
+function aboutPod(context: Context, args: FinishArgs): Omit<RunResult, keyof AboutEnd> {
+  const nothing = { name: null, flavor: null, apps: [], createdAt: null, startedAt: null };
+  try {
+    const pod = viewPod(context.dir, args.uuid);
+    return pod === undefined ? nothing : fromFolder(pod, args);
+  } catch (error) {
+    if (!(error instanceof TspodError)) throw error;
+    if (viewPod(context.dir, args.uuid) !== undefined) warn(context, reasonOf(error));
+    return nothing;
+  }
+}
+
+function fromFolder(pod: PodView, args: FinishArgs): Omit<RunResult, keyof AboutEnd> {
+  return {
+    name: pod.name ?? null,
+    flavor: readFlavorName(pod.dir),
+    apps: readPod(pod.dir, pod.uuid).apps.map(({ name, image }) => ({
+      name,
+      exitCode: appExitCode(args),
+      image: { name: image.name, id: image.id, manifestDigest: image.manifestDigest },
+    })),
+    createdAt: timeOf(join(pod.dir, 'pod-created')),
+    startedAt: timeOf(join(pod.dir, 'pid')),
+  };
+}
+
+function appExitCode({ kind, number }: FinishArgs): number | null {
+  if (kind === 'failed') return null;
+  return kind === 'signaled' ? SIGNALED + number : number;
 }
 
 function signalName(number: number): string {

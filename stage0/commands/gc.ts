@@ -7,13 +7,16 @@ import { lstatSync } from 'node:fs';
 import { type Context, warn } from '../../src/context.ts';
 import { reasonOf, TspodError } from '../../src/errors.ts';
 import { formatDuration, parseDuration } from '../../src/humanize.ts';
-import { listPods, lockPod, type PodHandle, type PodView } from '../../src/pod/lifecycle.ts';
+import {
+  listPods,
+  lockPod,
+  type PodHandle,
+  type PodView,
+  whileNobodyMakesPods,
+} from '../../src/pod/lifecycle.ts';
 import { faultPoint } from '../../src/sys/fault.ts';
 import { requireRoot } from '../../src/sys/privilege.ts';
 import { removeLockedPod } from '../remove-pod.ts';
-
-/** A pod is in `embryo` for an instant, and its lock is taken within it. */
-const EMBRYO_GRACE_MS = 60_000;
 
 export interface GcArgs {
   readonly gracePeriod: string;
@@ -35,7 +38,14 @@ export async function run(context: Context, args: GcArgs): Promise<number> {
       warn(context, `gc: pod "${pod.uuid}": ${reasonOf(error)}`);
     }
   };
-  for (const pod of listPods(context.dir)) guarded(pod, () => mark(context, pod, expireMs));
+  whileNobodyMakesPods(context.dir, () => {
+    for (const pod of listPods(context.dir)) {
+      if (pod.state === 'embryo') guarded(pod, () => mark(context, pod, expireMs));
+    }
+  });
+  for (const pod of listPods(context.dir)) {
+    if (pod.state !== 'embryo') guarded(pod, () => mark(context, pod, expireMs));
+  }
   if (!args.markOnly) {
     for (const pod of listPods(context.dir)) guarded(pod, () => collect(context, pod, graceMs));
   }
@@ -47,7 +57,7 @@ export async function run(context: Context, args: GcArgs): Promise<number> {
 
 /** Moves what is over to where it waits for its removal. */
 function mark(context: Context, pod: PodView, expireMs: number): void {
-  if (pod.state === 'embryo' && age(pod) >= EMBRYO_GRACE_MS) {
+  if (pod.state === 'embryo') {
     moveLocked(context, pod, 'garbage', `moving unfinished pod "${pod.uuid}" to garbage`);
   } else if (pod.state === 'aborted prepare') {
     moveLocked(context, pod, 'garbage', `moving failed prepare "${pod.uuid}" to garbage`);
@@ -93,7 +103,7 @@ function collect(context: Context, pod: PodView, graceMs: number): void {
   removeLockedPod(handle);
 }
 
-/** Undefined when the pod has moved on since we looked: it is somebody else's, or the next gc's. */
+/** Undefined when somebody makes the pod, or when it has moved on since we looked: it is somebody else's, or the next gc's. */
 function lockInState(context: Context, pod: PodView): PodHandle | undefined {
   const handle = lockPod(context.dir, pod.uuid);
   if (handle === undefined || handle.dir === pod.dir) return handle;

@@ -47,5 +47,10 @@ export async function run(context: Context, args: RunPreparedArgs): Promise<numb
   writeRuntimeConfig(handle.dir, pod);
   writePlan(handle.dir, plan);
   handle.moveTo('run');
-  return launchPod(handle);
+  try {
+    return launchPod(handle);
+  } catch (error) {
+    handle.moveTo('prepared'); // it never ran
+    throw error;
+  }
 }

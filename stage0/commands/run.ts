@@ -4,6 +4,7 @@ import { planToJson } from '../../src/pod/launch-plan.ts';
 import type { PodArgs } from '../args/types.ts';
 import { launchPod } from '../launch.ts';
 import { withPlannedPod, writePreparedPod } from '../prepare.ts';
+import { removeLockedPod } from '../remove-pod.ts';
 import { checkResultFile, finishCommand } from '../result.ts';
 
 /** Returns only for `--dry-run`; otherwise this process becomes the pod. */
@@ -19,5 +20,10 @@ export async function run(context: Context, args: PodArgs): Promise<number> {
     writePreparedPod(context, planned, { name: args.podName, uuidFile: args.uuidFileSave }),
   );
   handle.moveTo('run');
-  return launchPod(handle);
+  try {
+    return launchPod(handle);
+  } catch (error) {
+    removeLockedPod(handle); // it never ran
+    throw error;
+  }
 }

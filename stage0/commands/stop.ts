@@ -2,7 +2,7 @@
 import { type Context, warn } from '../../src/context.ts';
 import { reasonOf, TspodError } from '../../src/errors.ts';
 import { readFlavorName } from '../../src/pod/folder.ts';
-import { findPod, podProcess } from '../../src/pod/lifecycle.ts';
+import { findPod, type PodView, podProcess, viewPod } from '../../src/pod/lifecycle.ts';
 import { flavorByName } from '../../stage1-flavors/index.ts';
 
 export interface StopArgs {
@@ -28,10 +28,7 @@ export async function run(context: Context, { pods, force }: StopArgs): Promise<
 
 function stopPod(context: Context, text: string, force: boolean): string {
   const { uuid, state, dir } = findPod(context.dir, text);
-  if (state === 'exited' || state === 'exited garbage' || state === 'exited deleting') {
-    warn(context, `stop: pod ${JSON.stringify(uuid)} is already stopped`);
-    return uuid;
-  }
+  if (hasExited(state)) return alreadyStopped(context, uuid);
   if (state !== 'running') {
     throw new TspodError('state', `pod ${JSON.stringify(uuid)} is ${state}`, {
       hint: 'only a running pod can be stopped',
@@ -39,10 +36,22 @@ function stopPod(context: Context, text: string, force: boolean): string {
   }
   const process = podProcess(dir);
   if (process === undefined) {
+    // It may have ended since we looked.
+    const now = viewPod(context.dir, uuid);
+    if (now === undefined || hasExited(now.state)) return alreadyStopped(context, uuid);
     throw new TspodError('state', `pod ${JSON.stringify(uuid)} has no process yet or any more`, {
       hint: 'try again',
     });
   }
   flavorByName(readFlavorName(dir)).stop({ uuid, dir, pid: process.pid }, force);
+  return uuid;
+}
+
+function hasExited(state: PodView['state']): boolean {
+  return state === 'exited' || state === 'exited garbage' || state === 'exited deleting';
+}
+
+function alreadyStopped(context: Context, uuid: string): string {
+  warn(context, `stop: pod ${JSON.stringify(uuid)} is already stopped`);
   return uuid;
 }

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/die.h"
@@ -47,12 +48,24 @@ static int inherited_lock(int folder)
     return lock;
 }
 
+/* A reader of the state holds a shared lock for an instant. */
+static bool lock_patiently(int lock)
+{
+    const struct timespec pause = { .tv_nsec = 5000000 };
+    for (int attempt = 0; flock(lock, LOCK_EX | LOCK_NB) < 0; attempt++) {
+        if (errno != EWOULDBLOCK || attempt == 40)
+            return false;
+        nanosleep(&pause, NULL);
+    }
+    return true;
+}
+
 static int take_lock(int folder, const char *name)
 {
     int lock = openat(folder, "lock", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     if (lock < 0)
         die_errno("can't start the pod in \"%s\": can't open its lock", name);
-    if (flock(lock, LOCK_EX | LOCK_NB) < 0) {
+    if (!lock_patiently(lock)) {
         if (errno == EWOULDBLOCK)
             die("can't start the pod in \"%s\": it is in use", name);
         die_errno("can't start the pod in \"%s\": can't lock it", name);
