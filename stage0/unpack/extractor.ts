@@ -21,15 +21,21 @@ import {
   readdirSync,
   rmdirSync,
   type Stats,
+  statfsSync,
   symlinkSync,
   unlinkSync,
+  writeFileSync,
   writeSync,
 } from 'node:fs';
+import { basename, dirname } from 'node:path';
 import { errnoOf, systemError, TspodError } from '../../src/errors.ts';
 import { native } from '../../src/sys/native.ts';
-import { OPAQUE, OPAQUE_VALUE, storedXattr, whiteoutKind } from './overlay-xattrs.ts';
+import { OPAQUE, OPAQUE_VALUE, storedXattr, WHITEOUT, whiteoutKind } from './overlay-xattrs.ts';
 import { showName, type TarEntry, type TarHandler } from './tar-entry.ts';
 import { bytesOf, components, isWhiteout, join, Resolver, replaceWhiteout } from './tree-path.ts';
+
+/** statfs(2) f_type */
+const OVERLAYFS = 0x794c7630;
 
 /** Files up to this size are put together in memory and made by one call. */
 const WHOLE_FILE = 1024 * 1024;
@@ -234,8 +240,18 @@ export class Extractor implements TarHandler {
   #hide(path: string): void {
     const bytes = bytesOf(path);
     const stat = lstatSync(bytes, { throwIfNoEntry: false });
-    if (stat === undefined) this.#native.mknod(bytes, S_IFCHR, 0, 0);
+    if (stat === undefined) this.#whiteout(path);
     else if (stat.isDirectory()) this.#native.lsetxattr(bytes, OPAQUE, OPAQUE_VALUE);
+  }
+
+  #whiteout(path: string): void {
+    try {
+      this.#native.mknod(bytesOf(path), S_IFCHR, 0, 0);
+    } catch (error) {
+      const folder = dirname(path);
+      if (errnoOf(error) !== 'EPERM' || statfsSync(bytesOf(folder)).type !== OVERLAYFS) throw error;
+      writeFileSync(bytesOf(join(folder, WHITEOUT + basename(path))), '');
+    }
   }
 
   // --- files

@@ -25,7 +25,7 @@ import {
 } from 'node:fs';
 import { errnoOf, systemError } from '../../src/errors.ts';
 import { native } from '../../src/sys/native.ts';
-import { OPAQUE, shownXattr } from './overlay-xattrs.ts';
+import { OPAQUE, shownXattr, WHITEOUT } from './overlay-xattrs.ts';
 import { bytesOf, join } from './tree-path.ts';
 
 const { COPYFILE_EXCL, COPYFILE_FICLONE, O_CREAT, O_EXCL, O_NOFOLLOW, O_RDONLY, O_WRONLY } =
@@ -78,9 +78,15 @@ class Flattener {
     const shown = new Map<string, Candidate[]>();
     const closed = new Set<string>();
     for (const folder of folders) {
-      for (const name of readdirSync(bytesOf(folder.path), { encoding: 'buffer' })) {
-        this.#collect(folder, name.toString('latin1'), shown, closed);
+      const names = readdirSync(bytesOf(folder.path), { encoding: 'buffer' }).map(name =>
+        name.toString('latin1'),
+      );
+      const marks = names.filter(name => name.startsWith(WHITEOUT));
+      for (const name of names) {
+        if (!name.startsWith(WHITEOUT)) this.#collect(folder, name, shown, closed);
       }
+      // hides what lies below, never what is of the same layer
+      for (const mark of marks) closed.add(mark.slice(WHITEOUT.length));
       if (this.#isOpaque(folder)) break;
     }
     for (const [name, candidates] of shown) this.#copy(candidates, join(target, name));

@@ -12,7 +12,12 @@
 export const OPAQUE = 'trusted.overlay.opaque';
 export const OPAQUE_VALUE = Buffer.from('y');
 
-const WHITEOUT = '.wh.';
+/**
+ * The beginning of a whiteout's name. Where the kernel makes no device 0:0 (on overlayfs, for one), a layer's
+ * tree keeps the archive's own form, an empty file `.wh.NAME`: no overlay can be mounted over such a tree, and
+ * flattening reads both. No other file of a tree has such a name.
+ */
+export const WHITEOUT = '.wh.';
 const OPAQUE_MARK = '.wh..wh..opq';
 const METADATA = '.wh..wh.';
 
