@@ -55,10 +55,9 @@ async function recovers(): Promise<void> {
   expect(readdirSync(join(use.box.dir, 'cas/v1/leases'))).toEqual([]);
 }
 
-/** An embryo stays for a minute, since its maker may be about to lock it; it holds nothing yet. */
 function podFolders(): string[] {
   const pods = join(use.box.dir, 'pods');
-  return ['prepare', 'prepared', 'run', 'exited-garbage', 'garbage'].flatMap(folder => {
+  return ['embryo', 'prepare', 'prepared', 'run', 'exited-garbage', 'garbage'].flatMap(folder => {
     try {
       return readdirSync(join(pods, folder)).map(name => `${folder}/${name}`);
     } catch {

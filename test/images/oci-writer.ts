@@ -104,7 +104,7 @@ export function writeImage(
       schemaVersion: 2,
       mediaType,
       config: image,
-      layers: layers.map(({ diffId: _, ...descriptor }) => descriptor),
+      layers: layers.map(({ mediaType, digest, size }) => ({ mediaType, digest, size })),
     }),
     mediaType,
   );
