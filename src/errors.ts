@@ -70,7 +70,8 @@ export class TspodError extends Error {
 
 /** The errno name of a Node system error ("ENOENT"), or undefined for anything else. */
 export function errnoOf(error: unknown): string | undefined {
-  if (error instanceof Error && 'code' in error && typeof error.code === 'string') return error.code;
+  if (error instanceof Error && 'code' in error && typeof error.code === 'string')
+    return error.code;
   return undefined;
 }
 
