@@ -105,7 +105,9 @@ function outputError(error: unknown): unknown {
     errnoOf(error) !== undefined &&
     'syscall' in error &&
     error.syscall === 'write';
-  return ofWrite ? systemError("can't write to standard output", error) : error;
+  return ofWrite
+    ? systemError("can't write to standard output", error, 'see where it goes')
+    : error;
 }
 
 /** The starter passes on the name that the tool was called by. */

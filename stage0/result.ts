@@ -76,7 +76,8 @@ export function writeResult(file: string, result: RunResult): void {
   try {
     const target = replaceable(file);
     if (target === undefined) {
-      writeFileSync(file, text, { flag: 'a' });
+      // By number, not by name: a socket (the journal's) can't be opened again.
+      writeFileSync(ownOutput(file) ?? file, text, { flag: 'a' });
       return;
     }
     const aside = asideOf(target);
@@ -138,6 +139,14 @@ function replaceable(file: string): string | undefined {
   if (stat?.isDirectory()) throw new Error('it is a folder');
   if (/^\/(?:dev|proc)\//.test(path) || (stat !== undefined && !stat.isFile())) return undefined;
   return stat === undefined ? path : realpathSync(path);
+}
+
+/** 1 or 2 when the path means this process's standard output or standard error. */
+function ownOutput(file: string): number | undefined {
+  const path = resolve(file);
+  if (path === '/dev/stdout' || /^\/(?:dev|proc\/self)\/fd\/1$/.test(path)) return 1;
+  if (path === '/dev/stderr' || /^\/(?:dev|proc\/self)\/fd\/2$/.test(path)) return 2;
+  return undefined;
 }
 
 function asideOf(file: string): string {

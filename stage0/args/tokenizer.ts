@@ -230,6 +230,9 @@ class Reader<C extends CommandShape> {
           index = this.#flag(word, index);
         } catch (error) {
           if (!(error instanceof TspodError)) throw error;
+          const { name, value } = splitFlag(word);
+          const hasWord = takesNextWord(name, this.#grammar.globals, [this.#command]);
+          if (value === undefined && hasWord) index++;
         }
       }
     }

@@ -26,28 +26,39 @@ export interface FinishArgs {
 }
 
 export async function run(context: Context, args: FinishArgs): Promise<number> {
-  if (args.result !== undefined)
-    writeResult(args.result, { ...aboutPod(context, args), ...aboutEnd(args) });
+  if (args.result !== undefined) {
+    const end = aboutEnd(args);
+    const { name, flavor, apps, createdAt, startedAt } = aboutPod(context, args);
+    writeResult(args.result, {
+      version: 1,
+      uuid: args.uuid,
+      name,
+      flavor,
+      ...end,
+      error: null,
+      apps,
+      createdAt,
+      startedAt,
+      finishedAt: new Date().toISOString(),
+    });
+  }
   // without rm's line on standard output, which is the app's
   if (args.rm && viewPod(context.dir, args.uuid) !== undefined) removePod(context.dir, args.uuid);
   return 0;
 }
 
-type AboutEnd = Pick<
-  RunResult,
-  'version' | 'uuid' | 'reason' | 'exitCode' | 'signal' | 'error' | 'finishedAt'
->;
+type AboutEnd = Pick<RunResult, 'reason' | 'exitCode' | 'signal'>;
+type AboutPod = Pick<RunResult, 'name' | 'flavor' | 'apps' | 'createdAt' | 'startedAt'>;
 
 /** From the launcher's words alone. */
-function aboutEnd({ uuid, kind, number }: FinishArgs): AboutEnd {
-  const base = { version: 1, uuid, error: null, finishedAt: new Date().toISOString() } as const;
+function aboutEnd({ kind, number }: FinishArgs): AboutEnd {
   switch (kind) {
     case 'exited':
-      return { ...base, reason: 'exited', exitCode: number, signal: null };
+      return { reason: 'exited', exitCode: number, signal: null };
     case 'signaled':
-      return { ...base, reason: 'signaled', exitCode: null, signal: signalName(number) };
+      return { reason: 'signaled', exitCode: null, signal: signalName(number) };
     case 'failed':
-      return { ...base, reason: 'launch-failed', exitCode: EXIT_FAILURE, signal: null };
+      return { reason: 'launch-failed', exitCode: EXIT_FAILURE, signal: null };
     default:
       throw new TspodError('usage', `finish: unknown kind of end "${kind}"`);
   }
@@ -57,7 +68,7 @@ function aboutEnd({ uuid, kind, number }: FinishArgs): AboutEnd {
  * From the pod's folder. The launcher has let go of its lock, so another process's gc or rm may have
  * removed it: the record is kept all the same, without what only the folder told.
  */
-function aboutPod(context: Context, args: FinishArgs): Omit<RunResult, keyof AboutEnd> {
+function aboutPod(context: Context, args: FinishArgs): AboutPod {
   const nothing = { name: null, flavor: null, apps: [], createdAt: null, startedAt: null };
   try {
     const pod = viewPod(context.dir, args.uuid);
@@ -69,7 +80,7 @@ function aboutPod(context: Context, args: FinishArgs): Omit<RunResult, keyof Abo
   }
 }
 
-function fromFolder(pod: PodView, args: FinishArgs): Omit<RunResult, keyof AboutEnd> {
+function fromFolder(pod: PodView, args: FinishArgs): AboutPod {
   return {
     name: pod.name ?? null,
     flavor: readFlavorName(pod.dir),
