@@ -84,7 +84,15 @@ async function running(work: string): Promise<void> {
     { name: 'tspod run', argv: [...tspod, 'run', image, '--exec=/bin/true'] },
     {
       name: 'podman run',
-      argv: [...podman, 'run', '--rm', '--network=none', 'localhost/busybox:latest', '/bin/true'],
+      argv: [
+        ...podman,
+        'run',
+        '--rm',
+        '--network=none',
+        '--cgroups=disabled',
+        'localhost/busybox:latest',
+        '/bin/true',
+      ],
     },
     {
       name: 'crun run',
