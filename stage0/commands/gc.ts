@@ -113,5 +113,6 @@ function lockInState(context: Context, pod: PodView): PodHandle | undefined {
 
 function age(pod: PodView): number {
   const stat = lstatSync(pod.dir, { throwIfNoEntry: false });
-  return stat === undefined ? 0 : Date.now() - stat.ctimeMs;
+  // a time stamp is finer than Date.now(), so a pod of this very millisecond lies in the future
+  return stat === undefined ? 0 : Math.max(0, Date.now() - stat.ctimeMs);
 }
