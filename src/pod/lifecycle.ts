@@ -98,12 +98,21 @@ function stateOf(folder: Folder, held: boolean, dir: string): PodState {
 /** Whether the lock is held; undefined when the folder is not there (any more). */
 function probe(dir: string): boolean | undefined {
   const fd = openLock(dir);
-  if (fd === undefined)
-    return lstatSync(dir, { throwIfNoEntry: false }) === undefined ? undefined : false;
+  if (fd === undefined) return isFolder(dir) ? false : undefined;
   try {
     return !native().flock(fd, 'shared', false);
   } finally {
     closeSync(fd);
+  }
+}
+
+function isFolder(path: string): boolean {
+  try {
+    return lstatSync(path).isDirectory();
+  } catch (error) {
+    const errno = errnoOf(error);
+    if (errno === 'ENOENT' || errno === 'ENOTDIR') return false;
+    throw systemError(`can't look at ${path}`, error);
   }
 }
 
@@ -378,7 +387,7 @@ function tryLock(pods: string, pod: PodView): PodHandle | 'held' | undefined {
   let fd = openLock(pod.dir);
   if (fd === undefined) {
     // Killed between mkdir and the making of the lock, or damaged: nobody can hold what is not there.
-    if (lstatSync(pod.dir, { throwIfNoEntry: false }) === undefined) return undefined;
+    if (!isFolder(pod.dir)) return undefined;
     try {
       fd = openSync(
         join(pod.dir, 'lock'),

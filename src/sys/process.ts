@@ -13,13 +13,14 @@ export interface RecordedProcess {
   readonly bootId: string;
 }
 
-/** Undefined when the file is missing or was never written whole. */
+/** Undefined when there is no such file or it was never written whole. */
 export function readProcessFile(path: string): RecordedProcess | undefined {
   let text: string;
   try {
     text = readFileSync(path, 'latin1');
   } catch (error) {
-    if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return undefined;
+    const errno = errnoOf(error);
+    if (errno === 'ENOENT' || errno === 'ENOTDIR' || errno === 'EISDIR') return undefined;
     throw systemError(`can't read ${path}`, error);
   }
   const match = /^([1-9]\d{0,9}) (\d{1,20}) ([0-9a-f-]{36})\n$/.exec(text);

@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { COMMANDS } from '../../src/cli.ts';
 import { TspodError } from '../../src/errors.ts';
+import type { FlagTable } from '../../stage0/args/flags.ts';
 import { helpPage } from '../../stage0/args/help.ts';
 import { GLOBAL_FLAGS } from '../../stage0/args/tables.ts';
 
@@ -33,7 +34,8 @@ test.each(SHOWN)(
   '$path: all flags that it has, and none that it refuses',
   async ({ path, flags }) => {
     const text = await page(path.split(' '));
-    for (const [name, spec] of Object.entries({ ...flags, ...GLOBAL_FLAGS })) {
+    const table: FlagTable = { ...flags, ...GLOBAL_FLAGS };
+    for (const [name, spec] of Object.entries(table)) {
       const shown = new RegExp(`^ +--${name}\\b(?!-)`, 'm').test(text);
       expect(shown, `--${name}`).toBe(!spec.hidden && spec.refused === undefined);
     }

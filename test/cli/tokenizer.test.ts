@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { COMMANDS, type Command } from '../../src/cli.ts';
 import { TspodError } from '../../src/errors.ts';
+import type { FlagTable } from '../../stage0/args/flags.ts';
 import { GLOBAL_FLAGS, REFUSED_COMMANDS } from '../../stage0/args/tables.ts';
 import {
   type Asked,
@@ -195,7 +196,8 @@ describe('flags', () => {
     const seen: string[] = [];
     for (const { path, flags, images, hidden } of COMMANDS) {
       if (hidden) continue;
-      for (const [name, spec] of Object.entries({ ...flags, ...GLOBAL_FLAGS })) {
+      const table: FlagTable = { ...flags, ...GLOBAL_FLAGS };
+      for (const [name, spec] of Object.entries(table)) {
         if (spec.refused === undefined) continue;
         const given = spec.kind === 'bool' ? `--${name}` : `--${name}=x`;
         const error = refusal(...path.split(' '), ...(images ? ['a'] : []), given);
@@ -223,20 +225,9 @@ describe('flags', () => {
 
 describe('images', () => {
   test('a flag binds to the image before it', () => {
-    const { images, flags } = read(
-      ...['run', '--volume=v,kind=empty', '--mount=volume=v,target=/all', 'a', '--name=one'],
-      ...[
-        '--mount=volume=v,target=/a',
-        '--',
-        '-c',
-        '--name=x',
-        '---',
-        'b',
-        '--name=two',
-        '--',
-        'y',
-      ],
-    );
+    const pod = 'run --volume=v,kind=empty --mount=volume=v,target=/all';
+    const one = 'a --name=one --mount=volume=v,target=/a -- -c --name=x ---';
+    const { images, flags } = read(...`${pod} ${one} b --name=two -- y`.split(' '));
     expect(flags.list('volume')).toEqual(['v,kind=empty']);
     expect(flags.list('mount')).toEqual(['volume=v,target=/all']);
     expect(images).toMatchObject([
