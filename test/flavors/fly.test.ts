@@ -14,7 +14,7 @@ import {
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { encodePlan } from '../../src/pod/launch-plan.ts';
+import { encodePlan, type Step } from '../../src/pod/launch-plan.ts';
 import type { Pod } from '../../src/pod/pod.ts';
 import { artifact } from '../../src/sys/artifacts.ts';
 import { fly } from '../../stage1-flavors/fly/fly.ts';
@@ -122,12 +122,15 @@ describe('a running pod', () => {
       { uuid: pod.uuid, dir, pid },
       { app: 'busybox', command, environment },
     );
-    const appPlan = plan.steps.at(-1)?.[1];
-    const steps = plan.apps.get('busybox');
-    if (typeof appPlan !== 'string' || steps === undefined) throw new Error('no app plan');
-    writeFileSync(appPlan, encodePlan(steps));
+    const appSteps = plan.apps.get('busybox');
+    if (appSteps === undefined) throw new Error('no app plan');
+    const appPlan = join(dir, 'enter-app');
+    writeFileSync(appPlan, encodePlan(appSteps));
     const file = join(dir, 'enter');
-    writeFileSync(file, encodePlan(plan.steps));
+    const steps = plan.steps.map(
+      (step): Step => (step[0] === 'start' ? ['start', appPlan] : step),
+    );
+    writeFileSync(file, encodePlan(steps));
     const fd = openSync(file, 'r');
     try {
       return spawnSync(artifact('launch'), ['--plan-fd', '3'], {
@@ -186,7 +189,7 @@ describe('a running pod', () => {
     const text = readFileSync(join(dir, 'pid'), 'utf8');
     writeFileSync(join(dir, 'pid'), text.replace(/ [0-9]+ /, ' 1 '));
     fly.stop(running, true);
-    expect(enter(pod, dir, pid, ['/bin/busybox', 'true']).status).toBe(254);
+    expect(() => enter(pod, dir, pid, ['/bin/busybox', 'true'])).toThrow('its app has ended');
     writeFileSync(join(dir, 'pid'), text);
     await sleep(50);
     fly.stop(running, false);
