@@ -116,6 +116,8 @@ export function checkResultFile(file: string): void {
 }
 
 function unwritable(file: string, error: unknown): TspodError {
+  // Without the name of the file aside, which nobody gave.
+  if (error instanceof Error) error.message = error.message.replace(/, \w+ '.*$/, '');
   return systemError(
     `run: can't write the result to ${file}`,
     error,
@@ -137,7 +139,11 @@ function replaceable(file: string): string | undefined {
   }
   const stat = statSync(path, { throwIfNoEntry: false });
   if (stat?.isDirectory()) throw new Error('it is a folder');
-  if (/^\/(?:dev|proc)\//.test(path) || (stat !== undefined && !stat.isFile())) return undefined;
+  if (/^\/(?:dev\/(?!shm\/)|proc\/)/.test(path)) {
+    if (stat === undefined) throw new Error('it does not exist');
+    return undefined;
+  }
+  if (stat !== undefined && !stat.isFile()) return undefined;
   return stat === undefined ? path : realpathSync(path);
 }
 
