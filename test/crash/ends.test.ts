@@ -32,8 +32,14 @@ function run(...words: readonly string[]): Promise<Ended> {
   return use.box.run(['run', '--rm', `--result=${file()}`, ...words]);
 }
 
-async function started(script: string): Promise<Started> {
-  const pod = use.box.start(['run', '--rm', `--result=${file()}`, ...shell(`echo up; ${script}`)]);
+/** @param first what the shell does before it says that it is up */
+async function started(script: string, first = ''): Promise<Started> {
+  const pod = use.box.start([
+    'run',
+    '--rm',
+    `--result=${file()}`,
+    ...shell(`${first} echo up; ${script}`),
+  ]);
   await new Promise<void>(resolve => pod.child.stdout?.once('data', () => resolve()));
   return pod;
 }
@@ -328,9 +334,8 @@ describe('with a parent that stays', () => {
   });
 
   test('a signal reaches the app once', async () => {
-    const pod = await started(
-      'n=0; trap "n=\\$((n+1)); echo got \\$n" USR1; trap "exit 8" TERM; while :; do sleep 0.05; done',
-    );
+    const traps = 'n=0; trap "n=\\$((n+1)); echo got \\$n" USR1; trap "exit 8" TERM;';
+    const pod = await started('while :; do sleep 0.05; done', traps);
     for (let count = 1; count <= 3; count++) {
       const said = new Promise<string>(resolve =>
         pod.child.stdout?.once('data', data => resolve(String(data))),

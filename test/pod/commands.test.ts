@@ -31,13 +31,13 @@ async function exited(...flags: readonly string[]): Promise<string> {
   return readFileSync(file, 'utf8');
 }
 
-/** A pod that runs until it is stopped. */
+/** A pod that runs until it is stopped. @param first what the shell does before it says that it is up */
 async function running(
   script = 'exec sleep 60',
-  ...flags: readonly string[]
+  first = '',
 ): Promise<Started & { readonly uuid: string }> {
   const file = join(use.box.root, `uuid-${Math.random()}`);
-  const words = ['run', `--uuid-file-save=${file}`, ...flags, ...shell(`echo up; ${script}`)];
+  const words = ['run', `--uuid-file-save=${file}`, ...shell(`${first} echo up; ${script}`)];
   const pod = use.box.start(words);
   await new Promise<void>(resolve => pod.child.stdout?.once('data', () => resolve()));
   return { ...pod, uuid: readFileSync(file, 'utf8') };
@@ -226,7 +226,8 @@ describe('status', () => {
 
   test('an app that closed the lock but lives is running, for gc and rm too', async () => {
     const pod = await running(
-      'for fd in 3 4 5 6 7 8 9; do eval "exec $fd>&-"; done; exec sleep 60',
+      'exec sleep 60',
+      'for fd in 3 4 5 6 7 8 9; do eval "exec $fd>&-"; done;',
     );
     expect(readdirSync(`/proc/${pod.pid}/fd`).sort()).toEqual(['0', '1', '2']);
     expect(await stateOf(pod.uuid)).toBe('running');
@@ -245,7 +246,7 @@ describe('stop', () => {
   test('SIGTERM, or SIGKILL with --force; twice is no failure', async () => {
     const [polite, stubborn] = [
       await running(),
-      await running('trap "" TERM; while :; do sleep 0.1; done'),
+      await running('while :; do sleep 0.1; done', 'trap "" TERM;'),
     ];
     expect(await use.box.run(['stop', polite.uuid])).toMatchObject({
       status: 0,
