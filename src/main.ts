@@ -5,6 +5,7 @@
 import { globalContext } from '../stage0/args/context.ts';
 import { GLOBAL_FLAGS, REFUSED_COMMANDS } from '../stage0/args/tables.ts';
 import { flagDespiteErrors, type Grammar, tokenize } from '../stage0/args/tokenizer.ts';
+import { failedResult, writeResult } from '../stage0/result.ts';
 import { COMMANDS, type Command } from './cli.ts';
 import { prefixed } from './context.ts';
 import { EXIT_FAILURE, errnoOf, systemError, TspodError } from './errors.ts';
@@ -68,7 +69,7 @@ async function fail(error: unknown): Promise<number> {
       process.stderr.write(`${cause.stack ?? cause.message}\n`);
     }
   }
-  await recordFailure(known ?? new TspodError('system', line, { cause: error }));
+  recordFailure(known ?? new TspodError('system', line, { cause: error }));
   return known?.exitStatus ?? EXIT_FAILURE;
 }
 
@@ -86,10 +87,9 @@ function sayAsCobra({ message, hint }: TspodError): void {
 }
 
 /** `--result` is kept also where the command line could not be read as a whole. */
-async function recordFailure(error: TspodError): Promise<void> {
+function recordFailure(error: TspodError): void {
   const file = flagDespiteErrors(argv, grammar, WITH_RESULT, 'result');
   if (file === undefined) return;
-  const { failedResult, writeResult } = await import('../stage0/result.ts');
   try {
     writeResult(file, failedResult(error));
   } catch (second) {

@@ -71,8 +71,9 @@ export function lastUse(layout: Layout, id: Digest): number | undefined {
 }
 
 export function markUsed(layout: Layout, id: Digest): void {
-  const now = new Date();
+  // Seconds: the first Date of a process reads the time zone.
   try {
+    const now = Date.now() / 1000;
     utimesSync(layout.imageRecord(id), now, now);
   } catch (error) {
     // The last use only guides gc: it is not worth failing a run on a store that can't be written.

@@ -3,6 +3,7 @@
  * GLOBAL OPTIONS laid out by yargs. yargs is imported here only: on the way of `run` it would cost as much
  * as all the rest. It gets the flags alone, because it wraps and trims the text around them.
  */
+import '../hot.ts';
 import type { Options } from 'yargs';
 import { TspodError } from '../../src/errors.ts';
 import type { FlagSpec, FlagTable } from './flags.ts';
@@ -114,7 +115,7 @@ async function options(title: string, flags: FlagTable, width: number): Promise<
     ([, spec]) => !spec.hidden && spec.refused === undefined,
   );
   if (shown.length === 0) return '';
-  const { default: yargs } = await import('yargs');
+  const { default: yargs } = await import('./yargs.ts');
   const page = yargs([])
     .help(false)
     .version(false)

@@ -156,10 +156,10 @@ export class HttpClient {
     let agent: HttpAgent;
     if (proxy === undefined) agent = secure ? new HttpsAgent(options) : new HttpAgent(options);
     else if (secure) {
-      const { HttpsProxyAgent } = await import('https-proxy-agent');
+      const { HttpsProxyAgent } = await import('./proxy-agents.ts');
       agent = new HttpsProxyAgent(proxy, options);
     } else {
-      const { HttpProxyAgent } = await import('http-proxy-agent');
+      const { HttpProxyAgent } = await import('./proxy-agents.ts');
       agent = new HttpProxyAgent(proxy, options);
     }
     limitConnect(agent, this.#timing.connect);

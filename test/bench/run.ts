@@ -75,13 +75,14 @@ async function running(work: string): Promise<void> {
   skopeoToPodman(work, layout, 'localhost/busybox:latest');
   const tspod = [TSPOD, `--dir=${work}/tspod`, '--insecure-options=image'];
   const image = `oci:${layout}:latest`;
-  must(tspod[0] ?? '', [...tspod.slice(1), 'fetch', image]);
+  // By its id in the store, as podman is given a name in its own: reading a layout is not the run.
+  const stored = must(tspod[0] ?? '', [...tspod.slice(1), 'fetch', '--full', image]).trim();
   const bundle = bundleOf(work, layout);
   let count = 0;
 
   const contestants: readonly Contestant[] = [
     { name: 'node -e 0', argv: [process.execPath, '-e', '0'] },
-    { name: 'tspod run', argv: [...tspod, 'run', image, '--exec=/bin/true'] },
+    { name: 'tspod run', argv: [...tspod, 'run', stored, '--exec=/bin/true'] },
     {
       name: 'podman run',
       argv: [
@@ -342,8 +343,9 @@ function bundleOf(work: string, layout: string): string {
   return bundle;
 }
 
-function must(program: string, words: readonly string[]): void {
+function must(program: string, words: readonly string[]): string {
   const ended = spawnSync(program, words, { encoding: 'utf8' });
   if (ended.status !== 0)
+  return ended.stdout;
     throw new Error(`${program} ${words.join(' ')}: ${ended.stderr}${ended.error ?? ''}`);
 }
