@@ -4,7 +4,12 @@
  */
 import { globalContext } from '../stage0/args/context.ts';
 import { GLOBAL_FLAGS, REFUSED_COMMANDS } from '../stage0/args/tables.ts';
-import { flagDespiteErrors, type Grammar, tokenize } from '../stage0/args/tokenizer.ts';
+import {
+  flagDespiteErrors,
+  type Grammar,
+  type Tokens,
+  tokenize,
+} from '../stage0/args/tokenizer.ts';
 import { failedResult, writeResult } from '../stage0/result.ts';
 import { COMMANDS, type Command } from './cli.ts';
 import { prefixed } from './context.ts';
@@ -29,11 +34,7 @@ const grammar: Grammar<Command> = {
 let command: string | undefined;
 let debug = argv.includes('--debug');
 
-process.on('uncaughtException', error => {
-  // Whoever read our output has seen enough; Node ignores the signal that says so.
-  if (errnoOf(error) === 'EPIPE') process.exit(EXIT_BROKEN_PIPE);
-  void fail(outputError(error)).then(status => process.exit(status));
-});
+process.on('uncaughtException', error => void failAtOnce(error));
 
 try {
   process.exitCode = await main();
@@ -43,6 +44,7 @@ try {
 
 async function main(): Promise<number> {
   const asked = tokenize(argv, grammar);
+  if (asked.kind !== 'command' || printsItself(asked.tokens)) guardOutput();
   if (asked.kind === 'command') {
     const { tokens } = asked;
     command = tokens.command.path.split(' ').at(-1) ?? program;
@@ -98,16 +100,22 @@ function recordFailure(error: TspodError): void {
   }
 }
 
-/** Standard output tells late that it could not be written: a full disk behind it, for instance. */
-function outputError(error: unknown): unknown {
-  const ofWrite =
-    error instanceof Error &&
-    errnoOf(error) !== undefined &&
-    'syscall' in error &&
-    error.syscall === 'write';
-  return ofWrite
-    ? systemError("can't write to standard output", error, 'see where it goes')
-    : error;
+/** A run prints nothing itself but its plan, and to touch the stream would cost it milliseconds. */
+function printsItself({ command: { path }, flags }: Tokens<Command>): boolean {
+  return !WITH_RESULT.includes(path) || flags.bool('dry-run');
+}
+
+/** Standard output tells late that it could not be written: its reader has gone, the disk behind it is full. */
+function guardOutput(): void {
+  process.stdout.on('error', error => {
+    // Whoever read it has seen enough. Node ignores the signal that would have ended us.
+    if (errnoOf(error) === 'EPIPE') process.exit(EXIT_BROKEN_PIPE);
+    void failAtOnce(systemError("can't write to standard output", error, 'see where it goes'));
+  });
+}
+
+async function failAtOnce(error: unknown): Promise<never> {
+  process.exit(await fail(error));
 }
 
 /** The starter passes on the name that the tool was called by. */
