@@ -346,6 +346,6 @@ function bundleOf(work: string, layout: string): string {
 function must(program: string, words: readonly string[]): string {
   const ended = spawnSync(program, words, { encoding: 'utf8' });
   if (ended.status !== 0)
-  return ended.stdout;
     throw new Error(`${program} ${words.join(' ')}: ${ended.stderr}${ended.error ?? ''}`);
+  return ended.stdout;
 }
