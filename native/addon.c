@@ -29,13 +29,14 @@
 
 #include "common/close-fds.h"
 #include "start-state.h"
+#include "write-queue.h"
 
 /* Exported by the node executable (libuv is part of its ABI); declared here to do without uv.h. */
 extern const char *uv_err_name(int);
 extern const char *uv_strerror(int);
 extern int uv_tty_reset_mode(void);
 
-#define MAX_ARGS 7
+#define MAX_ARGS 8
 #define XATTR_MAX 65536 /* XATTR_SIZE_MAX and XATTR_LIST_MAX of the kernel */
 
 typedef struct {
@@ -551,6 +552,74 @@ FUNCTION(js_write_file, 7)
     return failed ? fail(c, err, failed, path) : undefined(c);
 }
 
+/* A job with a copy of the bytes in argument 1; NULL when something was wrong. */
+static struct write_job *new_job(call *c)
+{
+    int fd = arg_fd(c, 0);
+    const void *data = NULL;
+    size_t length = 0;
+    if (!c->failed && !bytes_of(c, c->value[1], &data, &length))
+        bad_argument(c, 1, "a Uint8Array");
+    if (c->failed)
+        return NULL;
+    struct write_job *job = calloc(1, sizeof *job + length);
+    if (!job) {
+        fail(c, ENOMEM, "malloc", NULL);
+        return NULL;
+    }
+    job->fd = fd;
+    job->length = length;
+    if (length > 0)
+        memcpy(job->data, data, length);
+    return job;
+}
+
+static napi_value add_job(call *c, struct write_job *job)
+{
+    if (!c->failed && write_queue_add(job))
+        return undefined(c);
+    int err = errno;
+    free(job);
+    return c->failed ? NULL : fail(c, err, "pthread_create", NULL);
+}
+
+FUNCTION(js_queue_write, 3)
+{
+    struct write_job *job = new_job(c);
+    if (!job)
+        return NULL;
+    job->offset = (off_t)arg_integer(c, 2, 0, INT64_MAX);
+    return add_job(c, job);
+}
+
+FUNCTION(js_queue_file, 7)
+{
+    struct write_job *job = new_job(c);
+    if (!job)
+        return NULL;
+    job->finishes = true;
+    job->mode = (mode_t)arg_integer(c, 2, 0, 07777);
+    job->uid = (uid_t)arg_integer(c, 3, 0, UINT32_MAX - 1);
+    job->gid = (gid_t)arg_integer(c, 4, 0, UINT32_MAX - 1);
+    job->mtime = arg_time(c, 5);
+    return add_job(c, job);
+}
+
+FUNCTION(js_drain_writes, 0)
+{
+    struct write_failure failure;
+    if (!write_queue_drain(&failure))
+        return undefined(c);
+    fail(c, failure.err, failure.syscall, NULL);
+    napi_value error, job;
+    if (napi_get_and_clear_last_exception(c->env, &error) == napi_ok) {
+        napi_create_uint32(c->env, failure.job, &job);
+        napi_set_named_property(c->env, error, "job", job);
+        napi_throw(c->env, error);
+    }
+    return NULL;
+}
+
 FUNCTION(js_chroot, 1)
 {
     struct path path_text;
@@ -665,7 +734,8 @@ NAPI_MODULE_INIT()
         { "chroot", js_chroot },         { "confine", js_confine },
         { "dieWithParent", js_die_with_parent }, { "pidfdOpen", js_pidfd_open },
         { "pidfdSend", js_pidfd_send },  { "statfsType", js_statfs_type },
-        { "umask", js_umask },
+        { "umask", js_umask },           { "queueWrite", js_queue_write },
+        { "queueFile", js_queue_file },  { "drainWrites", js_drain_writes },
     };
     for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
         napi_value function;

@@ -49,7 +49,7 @@ export async function buildC(root: string): Promise<void> {
   const parts: readonly Part[] = [
     {
       name: 'native.node',
-      sources: ['native/addon.c', `${common}/close-fds.c`],
+      sources: ['native/addon.c', 'native/write-queue.c', `${common}/close-fds.c`],
       flags: [
         ...COMPILE,
         ...LINK,

@@ -62,6 +62,27 @@ export interface Native {
     mtimeNsec: number,
   ): void;
 
+  /**
+   * Contents written by two threads behind the caller's back (native/write-queue.h). The bytes are copied.
+   * A failure is told by the next drainWrites.
+   */
+  queueWrite(fd: number, data: Uint8Array, offset: number): void;
+  /** As queueWrite at 0; then fchown, fchmod, futimens, close: the descriptor is the queue's from now on. */
+  queueFile(
+    fd: number,
+    data: Uint8Array,
+    mode: number,
+    uid: number,
+    gid: number,
+    mtimeSec: number,
+    mtimeNsec: number,
+  ): void;
+  /**
+   * Waits until all of it is written. Throws the first failure since the last call, with `job`: which of
+   * the queued ones it was, counted from 0.
+   */
+  drainWrites(): void;
+
   // --- confinement of the unpacker's child
   chroot(path: string): void;
   /** no_new_privs, bounding and all other sets reduced to `capabilities` (bit mask), for all threads made later. */

@@ -10,6 +10,7 @@ import type { Digest } from '../../src/image/digest.ts';
 import type { Compression, Descriptor } from '../../src/image/oci.ts';
 import { shortDigest } from '../../src/image/reference.ts';
 import type { BlobWriter, Store } from '../../src/store/types.ts';
+import { usedUp } from '../../src/sys/scavenge.ts';
 import type { Progress, ProgressItem } from '../progress.ts';
 import { checkCompression, compressionOfBytes, SNIFF_BYTES } from './compression.ts';
 import type { ImageSource } from './source.ts';
@@ -119,6 +120,7 @@ async function streamBlob(
       if (stopped()) throw new Stopped();
       writer.write(chunk);
       item.advance(chunk.length);
+      usedUp(chunk.length);
     }
   } catch (error) {
     writer.suspend();
@@ -170,6 +172,7 @@ async function streamLayer(
       if (stopped()) throw new Stopped();
       writer.write(chunk);
       item.advance(chunk.length);
+      usedUp(chunk.length);
       if (!opened) {
         head = head.length === 0 ? Buffer.from(chunk) : Buffer.concat([head, chunk]);
         if (head.length >= SNIFF_BYTES) await open();

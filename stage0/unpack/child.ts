@@ -8,6 +8,7 @@ import { createHash } from 'node:crypto';
 import { closeSync, fstatSync, readdirSync, writeSync } from 'node:fs';
 import { errnoOf, TspodError } from '../../src/errors.ts';
 import { native } from '../../src/sys/native.ts';
+import { usedUp } from '../../src/sys/scavenge.ts';
 import { decompress } from './decompress.ts';
 import { Extractor } from './extractor.ts';
 import { flattenTrees } from './flatten-trees.ts';
@@ -69,6 +70,7 @@ async function unpack(job: Extract<Job, { job: 'unpack' }>): Promise<Unpacked> {
   for await (const chunk of decompress(input, job.compression, job.bounds)) {
     hash.update(chunk);
     reader.write(chunk);
+    usedUp(chunk.length);
     const now = performance.now();
     if (now - reported > PROGRESS_MS) {
       reported = now;

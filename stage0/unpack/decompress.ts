@@ -9,7 +9,9 @@ import { reasonOf, TspodError } from '../../src/errors.ts';
 import type { Compression } from '../../src/image/oci.ts';
 import { type Bounds, overBound } from './bounds.ts';
 
-const CHUNK = 128 * 1024;
+const CHUNK = 256 * 1024;
+/** So much may lie ready, or the decoder would stand still while a piece becomes files. */
+const AHEAD = 1024 * 1024;
 
 /** Yields the uncompressed archive. @throws TspodError 'unpack', 'limit', 'unsupported' */
 export async function* decompress(
@@ -30,8 +32,7 @@ export async function* decompress(
     input.pipe(decoder);
   }
   try {
-    for await (const chunk of decoder ?? input) {
-      if (!Buffer.isBuffer(chunk)) continue;
+    for await (const chunk of ahead(decoder ?? input)) {
       given += chunk.length;
       if (given > bounds.ratioFloor && given > taken * bounds.ratio) {
         throw overBound('archive', bounds.ratio, 'bytes from one compressed byte');
@@ -47,6 +48,50 @@ export async function* decompress(
         cause: error,
       },
     );
+  }
+}
+
+/**
+ * The chunks of a stream, one by one as they came, while more are made ready. A stream's own iterator would
+ * join what is ready into one buffer, and with little ready the decoder would wait for its consumer.
+ */
+async function* ahead(stream: Readable): AsyncGenerator<Buffer> {
+  const ready: Buffer[] = [];
+  let bytes = 0;
+  let ended = false;
+  let failure: Error | undefined;
+  let wake: (() => void) | undefined;
+  const told = () => wake?.();
+  stream.on('data', (chunk: Buffer) => {
+    ready.push(chunk);
+    bytes += chunk.length;
+    if (bytes >= AHEAD) stream.pause();
+    told();
+  });
+  stream.on('end', () => {
+    ended = true;
+    told();
+  });
+  stream.on('error', error => {
+    failure = error;
+    told();
+  });
+  stream.resume();
+  for (;;) {
+    const chunk = ready.shift();
+    if (chunk !== undefined) {
+      bytes -= chunk.length;
+      if (bytes < AHEAD) stream.resume();
+      yield chunk;
+    } else if (failure !== undefined) {
+      throw failure;
+    } else if (ended) {
+      return;
+    } else {
+      await new Promise<void>(resolve => {
+        wake = resolve;
+      });
+    }
   }
 }
 

@@ -25,7 +25,6 @@ import {
   symlinkSync,
   unlinkSync,
   writeFileSync,
-  writeSync,
 } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { errnoOf, systemError, TspodError } from '../../src/errors.ts';
@@ -39,6 +38,9 @@ const OVERLAYFS = 0x794c7630;
 
 /** Files up to this size are put together in memory and made by one call. */
 const WHOLE_FILE = 1024 * 1024;
+
+/** After so many pieces the queue is waited for, which is when failures come to light. */
+const MOST_QUEUED = 4096;
 
 const { O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_RDONLY, O_WRONLY } = constants;
 const S_IFCHR = 0o020000;
@@ -59,6 +61,8 @@ export class Extractor implements TarHandler {
   /** Where the file in hand goes; undefined when its data is not wanted (any more). */
   #path: Buffer | undefined;
   #fd = -1;
+  /** Whose content is in the write queue, in its order. */
+  #queued: TarEntry[] = [];
   #entries = 0;
   #bytes = 0;
 
@@ -85,7 +89,7 @@ export class Extractor implements TarHandler {
     // hot: no closure
     try {
       if (entry.sparse || entry.size > WHOLE_FILE) {
-        this.#writePiece(path, chunk, position);
+        this.#writePiece(entry, path, chunk, position);
       } else if (chunk.length === entry.size) {
         this.#path = undefined;
         this.#writeWhole(entry, path, chunk);
@@ -109,6 +113,7 @@ export class Extractor implements TarHandler {
 
   /** All members have come: folders get their owners, modes, attributes and times. */
   finish(): void {
+    this.#drain();
     for (const [inode, folder] of this.#folders) {
       this.#guard(folder.entry, () => this.#finishFolder(inode, folder));
     }
@@ -256,8 +261,24 @@ export class Extractor implements TarHandler {
 
   // --- files
 
+  /**
+   * The name is made here and now, so that names keep their order; the content is left to the write queue.
+   * A file with attributes has to wait for none of it: chown, which comes after the content, takes file
+   * capabilities away.
+   */
   #writeWhole(entry: TarEntry, path: Buffer, data: Uint8Array): void {
     const { mode, uid, gid, mtimeSec, mtimeNsec } = entry;
+    const plain =
+      entry.xattrs.length === 0 && entry.atimeSec === mtimeSec && entry.atimeNsec === mtimeNsec;
+    if (plain && data.length > 0) {
+      this.#open(path);
+      const fd = this.#fd;
+      this.#fd = -1;
+      this.#queued.push(entry);
+      this.#native.queueFile(fd, data, mode, uid, gid, mtimeSec, mtimeNsec);
+      if (this.#queued.length >= MOST_QUEUED) this.#drain();
+      return;
+    }
     try {
       this.#native.writeFile(path, data, mode, uid, gid, mtimeSec, mtimeNsec);
     } catch (error) {
@@ -269,10 +290,23 @@ export class Extractor implements TarHandler {
     if (entry.atimeSec !== mtimeSec || entry.atimeNsec !== mtimeNsec) this.#setTimes(entry, path);
   }
 
-  #writePiece(path: Buffer, chunk: Uint8Array, position: number): void {
+  #writePiece(entry: TarEntry, path: Buffer, chunk: Uint8Array, position: number): void {
     if (this.#fd < 0) this.#open(path);
-    for (let done = 0; done < chunk.length; ) {
-      done += writeSync(this.#fd, chunk, done, chunk.length - done, position + done);
+    this.#queued.push(entry);
+    this.#native.queueWrite(this.#fd, chunk, position);
+  }
+
+  /** Everything queued is written. @throws TspodError naming the entry that could not be */
+  #drain(): void {
+    if (this.#queued.length === 0) return;
+    const queued = this.#queued;
+    this.#queued = [];
+    try {
+      this.#native.drainWrites();
+    } catch (error) {
+      const job = error instanceof Error && 'job' in error ? Number(error.job) : -1;
+      const entry = queued[job];
+      throw entry === undefined ? error : failed(entry, error);
     }
   }
 
@@ -287,6 +321,7 @@ export class Extractor implements TarHandler {
     const fd = this.#fd;
     this.#fd = -1;
     try {
+      this.#drain();
       if (entry.sparse) ftruncateSync(fd, entry.size);
       fchownSync(fd, entry.uid, entry.gid);
       this.#setXattrs(entry, path);
@@ -361,6 +396,7 @@ function refused(why: string): TspodError {
 
 /** Adds the entry's name and place to whatever went wrong with it. */
 function failed(entry: TarEntry, error: unknown): TspodError {
+  if (error instanceof TspodError && error.message.startsWith('layer entry ')) return error;
   const what = `layer entry ${showName(entry.name)} at offset ${entry.offset}`;
   if (error instanceof TspodError) {
     return new TspodError(error.code, `${what}: ${error.message}`, {

@@ -8,7 +8,6 @@
 import { spawn, spawnSync } from 'node:child_process';
 import {
   closeSync,
-  mkdirSync,
   mkdtempSync,
   openSync,
   readdirSync,
@@ -146,31 +145,26 @@ async function fetching(work: string): Promise<void> {
   try {
     push(layout, registry, 'large:latest');
     const name = `${registry.host}/large:latest`;
-    const fresh = (folder: string) => (): readonly string[] => {
-      rmSync(join(work, folder), { recursive: true, force: true });
-      return [];
-    };
-    const podman = podmanIn(work, 'pull');
+    // A new place for each round, and nothing deleted in between: ext4 passes over the inodes that were freed
+    // in the last minutes, one by one, for every file that is made.
+    let round = 0;
     const contestants: readonly Contestant[] = [
       {
         name: 'tspod fetch',
-        argv: [
-          TSPOD,
-          `--dir=${work}/fetch`,
-          '--insecure-options=image,http',
-          'fetch',
-          `docker://${name}`,
-        ],
-        before: fresh('fetch'),
+        argv: [TSPOD, '--insecure-options=image,http', 'fetch', `docker://${name}`],
+        before: () => [`--dir=${work}/fetch-${round++}`],
         memory: true,
       },
       {
         name: 'podman pull',
-        argv: [...podman, 'pull', '-q', '--tls-verify=false', name],
-        before: () => {
-          spawnSync(podman[0] ?? '', [...podman.slice(1), 'rmi', '-a', '-f']);
-          return [];
-        },
+        argv: ['podman'],
+        before: () => [
+          ...podmanIn(work, `pull-${round++}`).slice(1),
+          'pull',
+          '-q',
+          '--tls-verify=false',
+          name,
+        ],
         memory: true,
       },
       {
@@ -178,13 +172,9 @@ async function fetching(work: string): Promise<void> {
         argv: [
           'sh',
           '-ec',
-          `skopeo copy -q --src-tls-verify=false docker://${name} oci:${work}/umoci/layout:latest && umoci unpack --image ${work}/umoci/layout:latest ${work}/umoci/bundle`,
+          `mkdir "$0"; skopeo copy -q --src-tls-verify=false docker://${name} oci:"$0"/layout:latest; umoci unpack --image "$0"/layout:latest "$0"/bundle; ln -sfn "$0" ${work}/umoci`,
         ],
-        before: () => {
-          fresh('umoci')();
-          mkdirSync(join(work, 'umoci'));
-          return [];
-        },
+        before: () => [join(work, `umoci-${round++}`)],
         memory: true,
       },
     ];

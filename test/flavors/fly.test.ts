@@ -127,9 +127,7 @@ describe('a running pod', () => {
     const appPlan = join(dir, 'enter-app');
     writeFileSync(appPlan, encodePlan(appSteps));
     const file = join(dir, 'enter');
-    const steps = plan.steps.map(
-      (step): Step => (step[0] === 'start' ? ['start', appPlan] : step),
-    );
+    const steps = plan.steps.map((step): Step => (step[0] === 'start' ? ['start', appPlan] : step));
     writeFileSync(file, encodePlan(steps));
     const fd = openSync(file, 'r');
     try {
