@@ -20,7 +20,10 @@ describe('one exec', () => {
   test('the process that was started is the app; no Node stays behind', async () => {
     const pod = use.box.start(['run', ...shell('echo $$; exec sleep 60')]);
     await said(pod.child.stdout);
-    expect(readFileSync(`/proc/${pod.pid}/cmdline`, 'utf8')).toBe('sleep\x0060\0');
+    // It says its number before it executes the rest.
+    await expect
+      .poll(() => readFileSync(`/proc/${pod.pid}/cmdline`, 'utf8'), { timeout: 10_000 })
+      .toBe('sleep\x0060\0');
     expect(readlinkSync(`/proc/${pod.pid}/exe`)).toMatch(/\/bin\/busybox$/);
     expect(childrenOf(pod.pid)).toBe('');
     process.kill(pod.pid, 'SIGKILL');
