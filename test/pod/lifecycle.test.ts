@@ -120,11 +120,15 @@ describe('a process that lost the lock', () => {
   });
 
   test('a zombie has ended', async () => {
-    // the shell's child is not waited for while the shell stands still
-    const parent = spawn('sh', ['-c', 'sleep 0 & echo $!; exec cat'], {
+    // nobody waits for the shell's child once the shell has become cat
+    const parent = spawn('sh', ['-c', 'sleep 1000 & echo $!; exec cat'], {
       stdio: ['pipe', 'pipe', 'ignore'],
     });
     const pid = Number(await new Promise(resolve => parent.stdout.once('data', resolve)));
+    await expect
+      .poll(() => readFileSync(`/proc/${parent.pid}/comm`, 'latin1'), { timeout: 10_000 })
+      .toBe('cat\n');
+    process.kill(pid, 'SIGKILL');
     while (processStat(pid)?.state !== 'Z') await new Promise(resolve => setTimeout(resolve, 5));
     const uuid = house.add('run', { pid: pidFile(pid) });
     expect(stateOf(uuid)).toBe('exited');
