@@ -21,7 +21,7 @@ import { POD_MANIFEST_MAX_BYTES, parsePodManifest } from '../src/pod/manifest.ts
 import { isAcName } from '../src/pod/names.ts';
 import type { Pod, PodApp, RootFs, RuntimeOptions } from '../src/pod/pod.ts';
 import { parseMount, parseVolume, placeVolumes, resolveSource } from '../src/pod/volumes.ts';
-import type { ImageRecord } from '../src/store/types.ts';
+import type { ImageRecord, LayerTree } from '../src/store/types.ts';
 import type { Flavor } from '../stage1-flavors/flavor.ts';
 import type { ImageArgs, NetworkArgs, PodArgs } from './args/types.ts';
 import {
@@ -53,8 +53,8 @@ export interface AssembleInput {
   readonly overlay: boolean;
   /** See RuntimeOptions.finish. */
   readonly finish: readonly string[] | undefined;
-  /** Path of a layer's tree relative to the pod's folder. */
-  readonly layerTree: (diffId: Digest) => string;
+  /** With paths relative to the pod's folder. */
+  readonly layerTree: (diffId: Digest) => LayerTree;
 }
 
 /** @throws TspodError 'usage', 'pod', 'not-found' that names the flag or field */

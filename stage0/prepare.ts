@@ -7,10 +7,10 @@
  * then on the folder is locked by this process; killed at any instant it leaves an unlocked folder in
  * `embryo` or `prepare`, which gc removes. The images are leased until the folder says what it uses.
  */
-import { chmodSync, chownSync, lstatSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
 import { type Context, warn } from '../src/context.ts';
-import { errnoOf, reasonOf, systemError } from '../src/errors.ts';
+import { reasonOf, systemError } from '../src/errors.ts';
 import type { PodManifest, Volume } from '../src/image/appc.ts';
 import { type Digest, fromAppcHash } from '../src/image/digest.ts';
 import { writePlan, writePod } from '../src/pod/folder.ts';
@@ -20,9 +20,8 @@ import type { Pod, PodApp } from '../src/pod/pod.ts';
 import { checkPodName, claimPodName } from '../src/pod/pod-name.ts';
 import { holdImage } from '../src/store/ensure-layers.ts';
 import { openStore } from '../src/store/store.ts';
-import type { Lease, Store } from '../src/store/types.ts';
+import type { LayerTree, Lease, Store } from '../src/store/types.ts';
 import { faultPoint } from '../src/sys/fault.ts';
-import { native } from '../src/sys/native.ts';
 import { overlayUnavailable } from '../src/sys/overlay.ts';
 import { requireRoot } from '../src/sys/privilege.ts';
 import type { Flavor } from '../stage1-flavors/flavor.ts';
@@ -73,9 +72,10 @@ export async function withPlannedPod<T>(
       flavor,
       overlay: canOverlay(context, args),
       finish: finish?.(uuid),
-      layerTree: diffId => relative(join(context.dir, 'pods/run', uuid), store.layers.tree(diffId)),
+      layerTree: diffId =>
+        relativeTo(join(context.dir, 'pods/run', uuid), store.layers.tree(diffId)),
     });
-    const pod = withVisibleLayers(assembled, join(context.dir, 'pods/run', uuid));
+    const pod = withVisibleLayers(assembled, store);
     flavor.check(pod);
     const plan = flavor.plan(pod);
     if (!args.dryRun) for (const { record } of [...images, ...named.values()]) store.touch(record);
@@ -89,25 +89,20 @@ export async function withPlannedPod<T>(
  * Without the layers that an opaque root of a higher one hides (`.wh..wh..opq` at the top of a layer):
  * overlayfs heeds the attribute on every folder but a layer's root.
  */
-function withVisibleLayers(pod: Pod, dir: string): Pod {
+function withVisibleLayers(pod: Pod, store: Store): Pod {
   return {
     ...pod,
     apps: pod.apps.map(app => {
-      const { layers } = app.rootfs;
-      const lowest = layers.findLastIndex(layer => isOpaque(resolve(dir, layer)));
+      const lowest = app.image.layers.findLastIndex(diffId => store.layers.root(diffId).opaque);
       if (lowest <= 0) return app;
-      return { ...app, rootfs: { ...app.rootfs, layers: layers.slice(lowest) } };
+      return { ...app, rootfs: { ...app.rootfs, layers: app.rootfs.layers.slice(lowest) } };
     }),
   };
 }
 
-function isOpaque(tree: string): boolean {
-  try {
-    return Buffer.from(native().lgetxattr(tree, 'trusted.overlay.opaque')).toString() === 'y';
-  } catch (error) {
-    if (errnoOf(error) === 'ENODATA' || errnoOf(error) === 'ENOTSUP') return false;
-    throw systemError(`can't read the attributes of layer ${tree}`, error);
-  }
+function relativeTo(dir: string, tree: LayerTree): LayerTree {
+  if (tree.form === 'directory') return { ...tree, path: relative(dir, tree.path) };
+  return { ...tree, meta: relative(dir, tree.meta), tar: relative(dir, tree.tar) };
 }
 
 /** The kernel's: node:crypto would cost as much as all the rest of a run (OpenSSL sets itself up). */
@@ -161,6 +156,7 @@ async function manifestImages(
 /** Makes the pod's folder and everything in it. The answer is locked and in `prepare`. */
 export async function writePreparedPod(
   context: Context,
+  store: Store,
   { pod, flavor, plan }: PlannedPod,
   options: { readonly name: string | undefined; readonly uuidFile: string | undefined },
 ): Promise<PodHandle> {
@@ -172,7 +168,7 @@ export async function writePreparedPod(
     const { dir } = handle;
     writePod(dir, pod, flavor.name);
     faultPoint('prepare-written');
-    for (const app of pod.apps) await makeRootFs(dir, app);
+    for (const app of pod.apps) await makeRootFs(dir, store, app);
     for (const volume of pod.manifest.volumes) makeEmptyVolume(dir, volume);
     faultPoint('prepare-rootfs');
     writePlan(dir, plan);
@@ -197,30 +193,27 @@ function saveUuid(file: string, uuid: string): void {
   }
 }
 
-async function makeRootFs(dir: string, app: PodApp): Promise<void> {
+async function makeRootFs(dir: string, store: Store, app: PodApp): Promise<void> {
   if (app.rootfs.kind === 'overlay') {
-    copyRootAttributes(
-      app.rootfs.layers.map(layer => resolve(dir, layer)),
-      join(dir, app.rootfs.upper),
-    );
+    copyRootAttributes(store, app.image.layers, join(dir, app.rootfs.upper));
     return;
   }
-  await flattenLayers(
-    app.rootfs.layers.map(layer => resolve(dir, layer)),
-    join(dir, app.root),
+  const trees = app.rootfs.layers.flatMap(layer =>
+    layer.form === 'directory' ? [resolve(dir, layer.path)] : [],
   );
+  await flattenLayers(trees, join(dir, app.root));
 }
 
 /**
  * The upper folder's own mode and owner become those of `/`. They are the topmost layer's that has an
  * entry for its root; a layer without one was unpacked with 0755 root:root.
  */
-function copyRootAttributes(layers: readonly string[], upper: string): void {
+function copyRootAttributes(store: Store, layers: readonly Digest[], upper: string): void {
   for (const layer of [...layers].reverse()) {
-    const { mode, uid, gid } = lstatSync(layer);
-    if ((mode & 0o7777) === 0o755 && uid === 0 && gid === 0) continue;
+    const { mode, uid, gid } = store.layers.root(layer);
+    if (mode === 0o755 && uid === 0 && gid === 0) continue;
     chownSync(upper, uid, gid);
-    chmodSync(upper, mode & 0o7777);
+    chmodSync(upper, mode);
     return;
   }
   chmodSync(upper, 0o755);

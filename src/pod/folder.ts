@@ -8,6 +8,7 @@
  *   launch-plan                       the launcher's plan
  *   runtime-config                    what the manifest has no word for, with a format version
  *   overlay/<app>/{upper,work}        the app's private layer
+ *   layers/                           where the launcher mounts layers that are no plain folders
  *   sharedVolumes/<volume>            volumes of kind `empty`
  *   stage1/rootfs/opt/stage2/<app>/rootfs   the app's root, a mount point on the host's side
  *   stage1/rootfs/rkt/status/<app>    exit status, when somebody outlives the app
@@ -33,7 +34,8 @@ import { parsePodManifest } from './manifest.ts';
 import type { Pod, PodApp, RootFs, RuntimeOptions } from './pod.ts';
 import { placeVolumes } from './volumes.ts';
 
-const CONFIG_VERSION = 1;
+/** 2: layers say their form. */
+const CONFIG_VERSION = 2;
 
 export function appRoot(app: string): string {
   return `stage1/rootfs/opt/stage2/${app}/rootfs`;
@@ -52,6 +54,7 @@ export function writePod(dir: string, pod: Pod, flavor: string): void {
         // The root's own mode and owner come from the upper folder once overlayfs is mounted.
         mkdirSync(join(dir, app.rootfs.upper), { recursive: true, mode: 0o755 });
         mkdirSync(join(dir, app.rootfs.work), { recursive: true, mode: 0o755 });
+        mkdirSync(join(dir, 'layers'), { recursive: true, mode: 0o700 });
       }
       writeImageUse(dir, app.name, app.image);
     }
@@ -198,10 +201,21 @@ function parseRuntimeConfig(
 
 function isRootFs(value: unknown): value is RootFs {
   if (!isRecord(value)) return false;
-  if (!isStrings(value.layers)) return false;
+  if (!Array.isArray(value.layers) || !value.layers.every(isLayerTree)) return false;
   if (value.kind === 'copy') return true;
   return (
     value.kind === 'overlay' && typeof value.upper === 'string' && typeof value.work === 'string'
+  );
+}
+
+function isLayerTree(value: unknown): boolean {
+  if (!isRecord(value)) return false;
+  if (value.form === 'directory') return typeof value.path === 'string';
+  return (
+    value.form === 'erofs' &&
+    typeof value.meta === 'string' &&
+    typeof value.tar === 'string' &&
+    (value.by === 'file' || value.by === 'loop')
   );
 }
 

@@ -3,20 +3,20 @@
  * (how the root filesystems are put together, DNS, host name), already checked against each other.
  */
 import type { App, PodManifest, Volume } from '../image/appc.ts';
-import type { PodImageUse } from '../store/types.ts';
+import type { LayerTree, PodImageUse } from '../store/types.ts';
 
 /** How an app's root filesystem comes about. */
 export type RootFs =
   | {
       readonly kind: 'overlay';
-      /** Paths of the layers' trees, lowest first, relative to the pod's folder: the data folder can move. */
-      readonly layers: readonly string[];
+      /** Lowest first; their paths are relative to the pod's folder: the data folder can move. */
+      readonly layers: readonly LayerTree[];
       /** Relative to the pod's folder. */
       readonly upper: string;
       readonly work: string;
     }
   /** A copy of the layers, flattened into `PodApp.root` when the pod is prepared. */
-  | { readonly kind: 'copy'; readonly layers: readonly string[] };
+  | { readonly kind: 'copy'; readonly layers: readonly LayerTree[] };
 
 export interface PodApp {
   readonly name: string;

@@ -62,18 +62,33 @@ export interface Layers extends LayerStore {
 type LayerWriter = NonNullable<Awaited<ReturnType<LayerStore['open']>>>;
 
 export function openLayerStore(layout: Layout, forms: readonly LayerForm[]): Layers {
-  const find = (diffId: Digest) => forms.find(form => isTrusted(layout.layer(form.name, diffId)));
+  const find = (diffId: Digest) =>
+    forms.find(
+      form =>
+        isTrusted(layout.layer(form.name, diffId)) &&
+        // One that was unpacked before the kernel or the file system changed may be of no use now.
+        (forms.length === 1 || form.unavailable() === undefined),
+    );
+  const held = (diffId: Digest) => {
+    const form = find(diffId);
+    if (form !== undefined) return { form, folder: `${layout.layer(form.name, diffId)}/tree` };
+    throw new TspodError('store', `layer ${diffId}: it is not in the store`, {
+      hint: 'fetch the image again',
+    });
+  };
   return {
     has: diffId => find(diffId) !== undefined,
     form: diffId => find(diffId)?.name,
     tree(diffId) {
-      const form = find(diffId);
-      if (form === undefined) {
-        throw new TspodError('store', `layer ${diffId}: it is not in the store`, {
-          hint: 'fetch the image again',
-        });
-      }
-      return form.tree(`${layout.layer(form.name, diffId)}/tree`);
+      const { form, folder } = held(diffId);
+      return form.tree(folder);
+    },
+    root(diffId) {
+      const { form, folder } = held(diffId);
+      return form.root(folder);
+    },
+    async rest() {
+      for (const form of forms) await form.rest?.();
     },
     info(diffId) {
       const form = find(diffId);

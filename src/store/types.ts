@@ -86,6 +86,28 @@ export interface LayerSink {
   abort(): Promise<void>;
 }
 
+/** What the launcher needs to show a layer as a folder. Absolute paths. */
+export type LayerTree =
+  | { readonly form: 'directory'; readonly path: string }
+  | {
+      readonly form: 'erofs';
+      /** The metadata image. */
+      readonly meta: string;
+      /** The uncompressed tar that it points into. */
+      readonly tar: string;
+      /** `file` where the kernel mounts files (Linux 6.12), else by loop devices. */
+      readonly by: 'file' | 'loop';
+    };
+
+/** The attributes of a layer's root: an overlay has those of its upper folder, so they are copied there. */
+export interface LayerRoot {
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** It hides the layers below; overlayfs heeds the attribute on every folder but a layer's root. */
+  readonly opaque: boolean;
+}
+
 /** One way of keeping a layer so that a pod can mount it. Every form passes test/store/layer-contract. */
 export interface LayerForm {
   readonly name: 'directory' | 'erofs';
@@ -96,16 +118,22 @@ export interface LayerForm {
    * `folder` into place after `finish` gave the expected diff-id.
    */
   begin(folder: string, compression: Compression): LayerSink;
-  /** What the launcher mounts for a layer at `folder`: for `directory`, the tree itself. */
-  tree(folder: string): string;
+  /** What the launcher mounts for a layer at `folder`. */
+  tree(folder: string): LayerTree;
+  root(folder: string): LayerRoot;
+  /** Ends what `begin` may have left running for the next layer. */
+  rest?(): Promise<void>;
 }
 
 export interface LayerStore {
   has(diffId: Digest): boolean;
   /** The form that it is kept in; undefined when it is not there. */
   form(diffId: Digest): LayerForm['name'] | undefined;
-  /** Absolute path of the tree to use as an overlay lower layer. */
-  tree(diffId: Digest): string;
+  /** What to use as an overlay's lower layer. */
+  tree(diffId: Digest): LayerTree;
+  root(diffId: Digest): LayerRoot;
+  /** No more layers come for now: helper processes end. To be called before this process executes another. */
+  rest(): Promise<void>;
   /**
    * Takes the writer's lock for this layer; undefined when it is there (or another process has just
    * completed it). `commit` checks the diff-id, makes it durable and renames it into place.

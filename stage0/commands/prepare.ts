@@ -7,7 +7,10 @@ export async function run(context: Context, args: PodArgs): Promise<number> {
   const handle = await withPlannedPod(context, args, undefined, (planned, store) => {
     // The pod may be started after a power failure.
     store.settle();
-    return writePreparedPod(context, planned, { name: args.podName, uuidFile: args.uuidFileSave });
+    return writePreparedPod(context, store, planned, {
+      name: args.podName,
+      uuidFile: args.uuidFileSave,
+    });
   });
   handle.moveToPrepared();
   handle.close();

@@ -16,8 +16,15 @@ export async function run(context: Context, args: PodArgs): Promise<number> {
     });
     return 0;
   }
-  const handle = await withPlannedPod(context, args, finishCommand(context, args), planned =>
-    writePreparedPod(context, planned, { name: args.podName, uuidFile: args.uuidFileSave }),
+  const handle = await withPlannedPod(
+    context,
+    args,
+    finishCommand(context, args),
+    (planned, store) =>
+      writePreparedPod(context, store, planned, {
+        name: args.podName,
+        uuidFile: args.uuidFileSave,
+      }),
   );
   handle.moveTo('run');
   try {

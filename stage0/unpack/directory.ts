@@ -2,12 +2,14 @@
  * The `directory` form of a layer: plain files, unpacked by a confined child (child.ts). For kernels and
  * places where a layer can't be mounted straight from an image, and for copied root filesystems.
  */
+import { lstatSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { TspodError } from '../../src/errors.ts';
+import { errnoOf, systemError, TspodError } from '../../src/errors.ts';
 import { parseDigest } from '../../src/image/digest.ts';
 import type { Compression } from '../../src/image/oci.ts';
 import { removeTree } from '../../src/store/remove-tree.ts';
 import type { LayerForm, LayerSink } from '../../src/store/types.ts';
+import { native } from '../../src/sys/native.ts';
 import { type Bounds, DEFAULT_BOUNDS } from './bounds.ts';
 import { UnpackChild } from './child-process.ts';
 
@@ -27,11 +29,24 @@ export function makeDirectoryForm(options: DirectoryOptions = {}): LayerForm {
     name: 'directory',
     unavailable: () => (process.geteuid?.() === 0 ? undefined : 'unpacking layers needs root'),
     begin: (folder, compression) => new DirectorySink(resolve(folder), compression, options),
-    tree: folder => folder,
+    tree: folder => ({ form: 'directory', path: folder }),
+    root: folder => {
+      const { mode, uid, gid } = lstatSync(folder);
+      return { mode: mode & 0o7777, uid, gid, opaque: isOpaque(folder) };
+    },
   };
 }
 
 export const directoryForm: LayerForm = makeDirectoryForm();
+
+function isOpaque(tree: string): boolean {
+  try {
+    return Buffer.from(native().lgetxattr(tree, 'trusted.overlay.opaque')).toString() === 'y';
+  } catch (error) {
+    if (errnoOf(error) === 'ENODATA' || errnoOf(error) === 'ENOTSUP') return false;
+    throw systemError(`can't read the attributes of layer ${tree}`, error);
+  }
+}
 
 class DirectorySink implements LayerSink {
   readonly #folder: string;

@@ -10,6 +10,7 @@ import { hostsFile, resolvConf } from '../../src/pod/dns.ts';
 import { STATUS_FOLDER } from '../../src/pod/folder.ts';
 import type { Step } from '../../src/pod/launch-plan.ts';
 import type { Pod, PodApp } from '../../src/pod/pod.ts';
+import { rootSteps } from '../root-steps.ts';
 import { planCgroups } from './cgroups.ts';
 import { isolationOf } from './check.ts';
 
@@ -66,11 +67,6 @@ export function launchSteps(pod: Pod, app: PodApp): readonly Step[] {
     ['pid-file', 'pid'],
     ['start', `appsinfo/${app.name}/app-plan`],
   ];
-}
-
-function rootSteps({ root, rootfs }: PodApp): readonly Step[] {
-  if (rootfs.kind === 'copy') return [['bind-root', root]];
-  return [['overlay', root, rootfs.upper, rootfs.work, ...rootfs.layers]];
 }
 
 function holdVolume(volume: Volume, slot: string): readonly Step[] {

@@ -41,6 +41,11 @@ int open_root(const char *root);
 bool check_mount_flags(struct plan *plan, const struct step *step, uint32_t first);
 bool check_tmpfs_options(struct plan *plan, const char *options);
 
+/* erofs.c */
+void run_erofs(const struct step *step);
+void run_unmount(const struct step *step);
+bool check_erofs(struct plan *plan, const struct step *step);
+
 /* propagation.c */
 bool mount_is_shared(int fd);
 void run_propagation(const struct step *step);

@@ -135,6 +135,8 @@ const struct verb VERBS[] = {
     { "hold", 3, 3, false, check_hold, run_hold },
     { "unshare", 1, 6, false, check_unshare, run_unshare },
     { "propagation", 2, 2, false, check_propagation, run_propagation },
+    { "erofs", 4, 4, false, check_erofs, run_erofs },
+    { "unmount", 1, 1, false, NULL, run_unmount },
     { "overlay", 4, 3 + 500, false, NULL, run_overlay }, /* OVL_MAX_STACK */
     { "bind-root", 1, 1, false, NULL, run_bind_root },
     { "require-folder", 3, 3, false, check_require_folder, run_require_folder },

@@ -191,7 +191,8 @@ export function registryOf(
 export const hashForm: LayerForm = {
   name: 'directory',
   unavailable: () => undefined,
-  tree: path => path,
+  tree: path => ({ form: 'directory', path }),
+  root: () => ({ mode: 0o755, uid: 0, gid: 0, opaque: false }),
   begin(path, compression) {
     const parts: Uint8Array[] = [];
     return {

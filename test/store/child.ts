@@ -9,7 +9,7 @@ import { isDigest } from '../../src/image/digest.ts';
 import { imageDigests } from '../../src/store/digests.ts';
 import type { PodImageUse } from '../../src/store/types.ts';
 import { IMAGES, imageNumber } from './images.ts';
-import { addTestImage, openTestStore, VERDICT } from './support.ts';
+import { addTestImage, openTestStore, plainTree, VERDICT } from './support.ts';
 
 const [mode = '', dir = '', argument = '0'] = process.argv.slice(2);
 const store = openTestStore(dir);
@@ -94,7 +94,7 @@ async function prepareLoop(): Promise<void> {
     for (let look = 0; look < 3; look++) {
       await new Promise(resolve => setTimeout(resolve, 5));
       for (const diffId of use.layers) {
-        if (!existsSync(join(store.layers.tree(diffId), 'content'))) {
+        if (!existsSync(join(plainTree(store, diffId), 'content'))) {
           throw new Error(`layer ${diffId} of a pod was lost`);
         }
       }

@@ -24,7 +24,8 @@ export function temporaryFolder(): { readonly path: string } & Disposable {
 export const fileForm: LayerForm = {
   name: 'directory',
   unavailable: () => undefined,
-  tree: folder => folder,
+  tree: path => ({ form: 'directory', path }),
+  root: () => ({ mode: 0o755, uid: 0, gid: 0, opaque: false }),
   begin(folder) {
     const hash = createHash('sha256');
     const file = join(folder, 'content');
@@ -49,6 +50,13 @@ export const fileForm: LayerForm = {
     };
   },
 };
+
+/** The folder of a layer that is kept in a form of plain files. */
+export function plainTree(store: Pick<Store, 'layers'>, diffId: Digest): string {
+  const tree = store.layers.tree(diffId);
+  if (tree.form !== 'directory') throw new Error(`layer ${diffId} has no plain tree`);
+  return tree.path;
+}
 
 export function openTestStore(dir: string): Store {
   return openStore(dir, { forms: [fileForm] });

@@ -143,7 +143,7 @@ export function assemble(
     flavor: fly,
     overlay: wanted.overlay ?? true,
     finish: wanted.finish,
-    layerTree: () => more.tree ?? 'layer',
+    layerTree: () => ({ form: 'directory', path: more.tree ?? 'layer' }),
   });
 }
 
