@@ -13,7 +13,7 @@ import { type AgentOptions, Agent as HttpsAgent } from 'node:https';
 import { BlockList, isIP, type LookupFunction } from 'node:net';
 import type { Duplex } from 'node:stream';
 import fetch, { type Response } from 'node-fetch';
-import { errnoOf, systemError, TspodError } from '../../src/errors.ts';
+import { errnoOf, reasonOf, systemError, TspodError } from '../../src/errors.ts';
 import { proxyFor } from './proxy.ts';
 import { type Timing, Transient } from './retry.ts';
 
@@ -148,19 +148,25 @@ export class HttpClient {
 
   async #makeAgent(url: URL, told: boolean, proxy: URL | undefined): Promise<HttpAgent> {
     const secure = url.protocol === 'https:';
-    const options: AgentOptions & HttpAgentOptions = {
-      keepAlive: true,
-      ...(told && proxy === undefined ? { lookup: safeLookup } : {}),
-      ...(secure ? tlsOptions(this.#tls) : {}),
-    };
+    const tls = secure ? tlsOptions(this.#tls) : {};
     let agent: HttpAgent;
-    if (proxy === undefined) agent = secure ? new HttpsAgent(options) : new HttpAgent(options);
-    else if (secure) {
-      const { HttpsProxyAgent } = await import('./proxy-agents.ts');
-      agent = new HttpsProxyAgent(proxy, options);
+    if (proxy === undefined) {
+      const options: AgentOptions & HttpAgentOptions = {
+        keepAlive: true,
+        ...(told ? { lookup: safeLookup } : {}),
+        ...tls,
+      };
+      agent = secure ? new HttpsAgent(options) : new HttpAgent(options);
     } else {
-      const { HttpProxyAgent } = await import('./proxy-agents.ts');
-      agent = new HttpProxyAgent(proxy, options);
+      const { HttpProxyAgent, HttpsProxyAgent } = await import('./proxy-agents.ts');
+      const kept = { keepAlive: true };
+      if (secure) {
+        // What it is made with is for the proxy, its `options` for who is behind the tunnel: the registry's
+        // CA and client certificate must reach the one and not the other.
+        const tunnel = new HttpsProxyAgent(proxy, kept);
+        Object.assign(tunnel.options, tls);
+        agent = tunnel;
+      } else agent = new HttpProxyAgent(proxy, kept);
     }
     limitConnect(agent, this.#timing.connect);
     return agent;
@@ -292,10 +298,18 @@ function protocol(url: URL, why: string): TspodError {
   return new TspodError('protocol', `${show(url)}: ${why}`);
 }
 
+/** Nobody answers by TLS there: nobody listens, or who does speaks something else. */
+export class WithoutTls extends TspodError {}
+
+/** What OpenSSL says of an answer that is no TLS record, e.g. an HTTP server's to a ClientHello. */
+const NO_TLS_RECORD = /wrong[ _]version[ _]number|packet[ _]length[ _]too[ _]long/i;
+
 /** The failure by its cause, with the way out. */
 function connectionError(url: URL, error: unknown): TspodError {
   const errno = rootErrno(error);
-  const host = `${url.hostname}:${url.port || (url.protocol === 'https:' ? 443 : 80)}`;
+  const proxy = proxyFor(url, process.env);
+  const by = proxy === undefined ? '' : ` by proxy ${hostAndPort(proxy)}`;
+  const host = `${hostAndPort(url)}${by}`;
   const network = (why: string, hint?: string) =>
     new TspodError('network', `${host}: ${why}`, {
       ...(hint === undefined ? {} : { hint }),
@@ -309,8 +323,13 @@ function connectionError(url: URL, error: unknown): TspodError {
       return new Transient(
         network('its name can not be looked up now', 'check the DNS of this machine'),
       );
-    case 'ECONNREFUSED':
-      return network('connection refused', 'is the registry running, and is this its port?');
+    case 'ECONNREFUSED': {
+      const refused = network(
+        'connection refused',
+        proxy === undefined ? 'is the registry running, and is this its port?' : undefined,
+      );
+      return proxy === undefined ? withoutTls(refused) : refused;
+    }
     case 'ECONNRESET':
     case 'EPIPE':
     case 'UND_ERR_SOCKET':
@@ -326,14 +345,16 @@ function connectionError(url: URL, error: unknown): TspodError {
         'protocol',
         `${host}: refused to follow a server to an address of the local link`,
       );
-    case 'ERR_SSL_WRONG_VERSION_NUMBER':
-    case 'ERR_SSL_PACKET_LENGTH_TOO_LONG':
-    case 'EPROTO':
-      return network(
-        'it does not speak TLS',
-        'if it is a registry over plain HTTP, use --insecure-options=http',
-      );
     default:
+  }
+  if (errno === 'EPROTO' || errno?.startsWith('ERR_SSL_')) {
+    const reason = `${errno} ${reasonOf(error)}`;
+    if (NO_TLS_RECORD.test(reason)) {
+      const hint = 'if it is a registry over plain HTTP, use --insecure-options=http';
+      return withoutTls(network('it does not speak TLS', hint));
+    }
+    const alert = /SSL routines:[^:]*:([^:]+)/.exec(reason)?.[1];
+    return network(`TLS: the handshake failed${alert === undefined ? '' : ` (${alert})`}`);
   }
   if (errno !== undefined && /CERT|SELF_SIGNED|ALTNAME|UNABLE_TO|ISSUER|TLS|SSL/.test(errno)) {
     return network(
@@ -341,7 +362,18 @@ function connectionError(url: URL, error: unknown): TspodError {
       'name its CA in registries.d (caCertificate), or use --insecure-options=tls',
     );
   }
+  if (/Proxy connection ended/.test(reasonOf(error))) {
+    return network('the proxy ended the connection without an answer');
+  }
   return network(errno ?? 'the request failed');
+}
+
+function withoutTls({ code, message, hint, cause }: TspodError): WithoutTls {
+  return new WithoutTls(code, message, { ...(hint === undefined ? {} : { hint }), cause });
+}
+
+function hostAndPort(url: URL): string {
+  return `${url.hostname}:${url.port || (url.protocol === 'https:' ? 443 : 80)}`;
 }
 
 function certificateFault(errno: string): string {

@@ -6,7 +6,7 @@ import { TspodError } from '../../src/errors.ts';
 import { isObject, parseBoundedJson } from '../../src/image/json.ts';
 import type { Descriptor } from '../../src/image/oci.ts';
 import type { Credentials } from './credentials.ts';
-import { type Exchange, HttpClient, show, type TlsSettings } from './http.ts';
+import { type Exchange, HttpClient, show, type TlsSettings, WithoutTls } from './http.ts';
 import { CREDENTIALS_HINT, RegistryAuthorizer } from './registry-auth.ts';
 import {
   isTransientStatus,
@@ -137,40 +137,41 @@ export class Endpoint {
   }
 
   #connect(): Promise<{ readonly url: URL; readonly auth: RegistryAuthorizer }> {
-    this.#base ??= this.#findBase().then(url => ({
-      url,
-      auth: new RegistryAuthorizer({
-        http: this.#http,
-        timing: this.#options.timing,
-        origin: url,
-        repository: this.#options.repository,
-        allowHttp: this.#options.allowHttp,
-        credentials: this.#options.credentials,
+    this.#base ??= this.#findBase().then(
+      url => ({
+        url,
+        auth: new RegistryAuthorizer({
+          http: this.#http,
+          timing: this.#options.timing,
+          origin: url,
+          repository: this.#options.repository,
+          allowHttp: this.#options.allowHttp,
+          credentials: this.#options.credentials,
+        }),
       }),
-    }));
+      (error: unknown) => {
+        this.#base = undefined; // the next try asks again
+        throw error;
+      },
+    );
     return this.#base;
   }
 
-  /** https; plain HTTP only where it is allowed and there is no TLS at all. */
+  /**
+   * https; plain HTTP only where it is allowed and nobody answers by TLS. A time-out, a reset, a certificate
+   * that is not trusted are what an attacker on the wire would cause: they fail.
+   */
   async #findBase(): Promise<URL> {
-    const { host, allowHttp, timing } = this.#options;
+    const { host, allowHttp } = this.#options;
     const secure = new URL(`https://${host}/v2/`);
     if (!allowHttp) return secure;
     try {
-      const exchange = await withRetries({ ...timing, attempts: 1 }, () =>
-        this.#http.request(secure, { redirects: 0 }),
-      );
+      const exchange = await this.#http.request(secure, { redirects: 0 });
       exchange.end();
       return secure;
     } catch (error) {
-      if (
-        error instanceof TspodError &&
-        error.code === 'network' &&
-        !/: TLS: /.test(error.message)
-      ) {
-        return new URL(`http://${host}/v2/`);
-      }
-      if (error instanceof TspodError && error.code === 'limit') return secure;
+      if (error instanceof WithoutTls) return new URL(`http://${host}/v2/`);
+      if (error instanceof TspodError && error.code === 'limit') return secure; // it redirects
       throw error;
     }
   }

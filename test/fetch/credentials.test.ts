@@ -1,4 +1,4 @@
-/** Whose credentials go where, mirrors, and proxies: against servers on loopback that say what they were asked. */
+/** Whose credentials go where, and mirrors: against servers on loopback that say what they were asked. */
 import { randomBytes } from 'node:crypto';
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -141,25 +141,4 @@ test('mirrors are asked in order, then the registry; none gets the credentials o
   configure(broken.host);
   expect(await get(`docker://${registry.host}/test:2`)).toBe(image.config.digest);
   expect(registry.seen.length).toBeGreaterThan(0);
-});
-
-test('a proxy is asked for what is not on loopback, unless NO_PROXY names it', async () => {
-  const serving = registryOf(image);
-  const proxy = await start((request, response) => {
-    const url = request.url ?? '';
-    if (!url.startsWith('http://registry.test')) return void response.writeHead(502).end();
-    request.url = new URL(url).pathname;
-    serving(request, response);
-  });
-  // The probe by TLS is answered by nobody: this proxy speaks no CONNECT.
-  vi.stubEnv('http_proxy', `http://${proxy.host}`);
-  vi.stubEnv('https_proxy', `http://${proxy.host}`);
-  vi.stubEnv('no_proxy', '');
-  vi.stubEnv('NO_PROXY', '');
-  expect(await get('docker://registry.test:5000/test:1')).toBe(image.config.digest);
-  expect(proxy.seen.some(({ url }) => url.startsWith('http://registry.test:5000/v2/'))).toBe(true);
-  vi.stubEnv('no_proxy', 'registry.test');
-  await expect(get('docker://registry.test:5000/test:2')).rejects.toMatchObject({
-    code: 'network',
-  });
 });
