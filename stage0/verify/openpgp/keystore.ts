@@ -74,22 +74,37 @@ const COMPONENT = /^(?!\.{1,2}$)[a-z0-9._~:[\]-]{1,255}$/;
  */
 export function trustedKeys(context: ConfigFolders, name: string): readonly TrustedKey[] {
   const trusted = new Map<string, TrustedKey[]>();
+  for (const { bytes, fingerprint, scope, path } of placesFor(context, name)) {
+    if (bytes === undefined) trusted.delete(fingerprint);
+    else {
+      const copies = trusted.get(fingerprint) ?? [];
+      trusted.set(fingerprint, [...copies, { fingerprint, scope, path, bytes }]);
+    }
+  }
+  return [...trusted.values()].flat();
+}
+
+/** Of a key for an image name: `masked` when it was trusted, or would be, but for an empty file. */
+export function standingOf(
+  context: ConfigFolders,
+  name: string,
+  fingerprint: string,
+): 'trusted' | 'masked' | 'unknown' {
+  const last = placesFor(context, name)
+    .filter(place => place.fingerprint === fingerprint)
+    .at(-1);
+  if (last === undefined) return 'unknown';
+  return last.bytes === undefined ? 'masked' : 'trusted';
+}
+
+function placesFor(context: ConfigFolders, name: string): readonly Place[] {
   const scopes = prefixesOf(name);
-  const places = [
+  return [
     ...inFolders(context, (base, folder) => readScope(base, folder, '')),
     ...inFolders(context, (base, folder) =>
       scopes.flatMap(scope => readScope(base, folder, scope)),
     ),
   ];
-  for (const { bytes, ...place } of places) {
-    if (bytes === undefined) trusted.delete(place.fingerprint);
-    else {
-      const copies = trusted.get(place.fingerprint) ?? [];
-      const { fingerprint, scope, path } = place;
-      trusted.set(fingerprint, [...copies, { fingerprint, scope, path, bytes }]);
-    }
-  }
-  return [...trusted.values()].flat();
 }
 
 /** Every key of every folder, also those whose trust is taken away, for `trust list`. */

@@ -1,0 +1,69 @@
+/**
+ * A key as people compare it: fingerprints in groups of four, the identities and subkeys that the key itself has
+ * signed. What a stranger has put into the file beside them is not shown.
+ */
+import type { PublicKey } from 'openpgp';
+import { reasonOf, TspodError } from '../../../src/errors.ts';
+import type { KeyBlock } from './key-block.ts';
+import { printable } from './packets.ts';
+
+export interface InspectedKey {
+  readonly fingerprint: string;
+  /** Fingerprints. */
+  readonly subkeys: readonly string[];
+  readonly identities: readonly string[];
+  /** Why it can't verify anything now; undefined when it can. */
+  readonly unusable: string | undefined;
+}
+
+/** @throws TspodError 'protocol' when the key can't be read */
+export async function inspectKey(block: KeyBlock): Promise<InspectedKey> {
+  const library = await import('./library.ts');
+  let key: PublicKey;
+  try {
+    key = await library.readKey({ binaryKey: block.bytes });
+  } catch (error) {
+    throw new TspodError(
+      'protocol',
+      `key ${block.fingerprint}: it can't be read: ${printable(reasonOf(error))}`,
+      { cause: error },
+    );
+  }
+  const subkeys: string[] = [];
+  for (const subkey of key.subkeys) {
+    if (await holds(() => subkey.verify())) subkeys.push(subkey.getFingerprint());
+  }
+  const identities: string[] = [];
+  for (const user of key.users) {
+    const { userID } = user;
+    if (userID !== null && (await holds(() => user.verify()))) {
+      identities.push(printable(userID.userID));
+    }
+  }
+  return { fingerprint: block.fingerprint, subkeys, identities, unusable: await faultOf(key) };
+}
+
+/** `8B86 DE38 890D DB72 9186  7B02 5210 BD88 8818 2190`, as gpg and rkt print it. */
+export function groupFingerprint(fingerprint: string): string {
+  const groups = fingerprint.toUpperCase().match(/.{1,4}/g) ?? [];
+  const half = groups.length / 2;
+  return `${groups.slice(0, half).join(' ')}  ${groups.slice(half).join(' ')}`;
+}
+
+async function holds(check: () => Promise<unknown>): Promise<boolean> {
+  try {
+    await check();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+async function faultOf(key: PublicKey): Promise<string | undefined> {
+  try {
+    await key.getSigningKey();
+    return undefined;
+  } catch (error) {
+    return printable(reasonOf(error));
+  }
+}
