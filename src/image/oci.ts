@@ -77,3 +77,28 @@ export interface Raw<T> {
 
 /** How a layer's blob is packed, from its media type or, where that is silent, from its first bytes. */
 export type Compression = 'none' | 'gzip' | 'zstd' | 'bzip2' | 'xz';
+
+/**
+ * An ACI kept as a layer: its blob is the ACI's file, the layer's tar is what lies below `rootfs/` in it, cut
+ * down by whitelists (appc 0.8.11, "pathWhitelist"; empty lists let everything pass).
+ */
+export interface AciTransform {
+  readonly kind: 'aci';
+  /** The image's own whitelist. Folders pass it. */
+  readonly own: readonly string[];
+  /** Those of the images that it is a dependency of: they let only their own paths and what leads to them pass. */
+  readonly above: readonly (readonly string[])[];
+}
+
+/** All that has to be done to a blob to get the layer's tar. */
+export type Packing =
+  | Compression
+  | { readonly compression: Compression; readonly transform: AciTransform };
+
+export function compressionOf(packing: Packing): Compression {
+  return typeof packing === 'string' ? packing : packing.compression;
+}
+
+export function transformOf(packing: Packing): AciTransform | undefined {
+  return typeof packing === 'string' ? undefined : packing.transform;
+}

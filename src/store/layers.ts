@@ -26,7 +26,7 @@ import {
 } from 'node:fs';
 import { errnoOf, systemError, TspodError } from '../errors.ts';
 import { type Digest, isDigest } from '../image/digest.ts';
-import type { Compression } from '../image/oci.ts';
+import type { Packing } from '../image/oci.ts';
 import { faultPoint } from '../sys/fault.ts';
 import { native } from '../sys/native.ts';
 import { type Layout, unwritable } from './layout.ts';
@@ -94,11 +94,11 @@ export function openLayerStore(layout: Layout, forms: readonly LayerForm[]): Lay
       const form = find(diffId);
       return form && readInfo(layout.layer(form.name, diffId));
     },
-    async open(diffId, compression, onWait) {
+    async open(diffId, packing, onWait) {
       const wait = new LockWait(onWait);
       for (;;) {
         if (find(diffId) !== undefined) return undefined;
-        const writer = lockLayer(layout, usable(forms), diffId, compression);
+        const writer = lockLayer(layout, usable(forms), diffId, packing);
         if (writer !== undefined) {
           // Whoever held the lock before may have completed it between the look and the lock.
           if (find(diffId) === undefined) return writer.begin();
@@ -128,7 +128,7 @@ function lockLayer(
   layout: Layout,
   form: LayerForm,
   diffId: Digest,
-  compression: Compression,
+  packing: Packing,
 ): PartialLayer | undefined {
   layout.make();
   const path = `${layout.tmp}/${LAYER_TMP_PREFIX}${form.name}.${diffId.replace(':', '.')}`;
@@ -139,7 +139,7 @@ function lockLayer(
     });
     return fd === undefined
       ? undefined
-      : new PartialLayer({ layout, form, diffId, compression, path, fd });
+      : new PartialLayer({ layout, form, diffId, packing, path, fd });
   } catch (error) {
     // gc may have taken the folder away between mkdir and open.
     if (errnoOf(error) === 'ENOENT') return undefined;
@@ -151,7 +151,7 @@ class PartialLayer {
   readonly #layout: Layout;
   readonly #form: LayerForm;
   readonly #diffId: Digest;
-  readonly #compression: Compression;
+  readonly #packing: Packing;
   readonly #path: string;
   #fd: number | undefined;
 
@@ -159,14 +159,14 @@ class PartialLayer {
     layout: Layout;
     form: LayerForm;
     diffId: Digest;
-    compression: Compression;
+    packing: Packing;
     path: string;
     fd: number;
   }) {
     this.#layout = at.layout;
     this.#form = at.form;
     this.#diffId = at.diffId;
-    this.#compression = at.compression;
+    this.#packing = at.packing;
     this.#path = at.path;
     this.#fd = at.fd;
   }
@@ -187,7 +187,7 @@ class PartialLayer {
       // The root of an image that has no entry for it; mkdir's mode is subject to the umask.
       chmodSync(tree, 0o755);
       faultPoint('store-layer-begin');
-      sink = this.#form.begin(tree, this.#compression);
+      sink = this.#form.begin(tree, this.#packing);
     } catch (error) {
       this.#remove();
       throw systemError(`layer ${this.#diffId}: can't unpack`, error);

@@ -21,7 +21,7 @@
  *   cas/v1/lock                               the store lock, see docs/store.md
  */
 import type { Digest } from '../image/digest.ts';
-import type { Compression, Descriptor, ImageConfig, ImageManifest, Raw } from '../image/oci.ts';
+import type { Descriptor, ImageConfig, ImageManifest, Packing, Raw } from '../image/oci.ts';
 
 /** What said that an image may run; kept with the image and with every pod made from it. */
 export interface Verdict {
@@ -74,8 +74,8 @@ export interface BlobStore {
 }
 
 /**
- * One layer on its way into the store. The bytes are those of the blob; the form decompresses, hashes
- * the tar and unpacks in a confined child process.
+ * One layer on its way into the store. The bytes are those of the blob; the form decompresses, rewrites
+ * an ACI (stage0/unpack/aci-rewrite.ts), hashes the tar and unpacks in a confined child process.
  */
 export interface LayerSink {
   /** Resolves when the child can take more. Rejects with the child's failure. */
@@ -117,7 +117,7 @@ export interface LayerForm {
    * Starts an unpack into `folder` (exists, empty, on the store's file system). The caller renames
    * `folder` into place after `finish` gave the expected diff-id.
    */
-  begin(folder: string, compression: Compression): LayerSink;
+  begin(folder: string, packing: Packing): LayerSink;
   /** What the launcher mounts for a layer at `folder`. */
   tree(folder: string): LayerTree;
   root(folder: string): LayerRoot;
@@ -140,7 +140,7 @@ export interface LayerStore {
    */
   open(
     diffId: Digest,
-    compression: Compression,
+    packing: Packing,
     onWait?: () => void,
   ): Promise<
     | {

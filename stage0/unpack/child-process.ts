@@ -4,13 +4,17 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import { Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { TspodError } from '../../src/errors.ts';
+import type { AciTransform } from '../../src/image/oci.ts';
 import { artifact } from '../../src/sys/artifacts.ts';
 import type { Answer, Job, Unpacked } from './message.ts';
 
 /** Bytes of the child's standard output, and of its standard error, that are kept. */
 const OUTPUT_CAP = 64 * 1024;
+/** An ACI's manifest in base64, and the rest. */
+const INSPECT_CAP = 6 * 1024 * 1024;
 
 type JobWithoutParent = Job extends infer One
   ? One extends Job
@@ -21,6 +25,7 @@ type JobWithoutParent = Job extends infer One
 export class UnpackChild {
   readonly #child: ChildProcess;
   readonly #idleMs: number;
+  readonly #outputCap: number;
   readonly #closed: Promise<void>;
   /** Its answer, or why there is none; never rejects. */
   readonly #outcome: Promise<Answer>;
@@ -32,20 +37,30 @@ export class UnpackChild {
   #wake: (() => void) | undefined;
 
   /** @param idleMs how long the child may neither take a byte nor say that it works */
-  constructor(job: JobWithoutParent, idleMs: number) {
+  constructor(job: JobWithoutParent, idleMs: number, transform?: AciTransform) {
     if (process.geteuid?.() !== 0) {
       throw new TspodError('privilege', "can't unpack layers: their owners and devices need root", {
         hint: 'run it as root, for instance with sudo',
       });
     }
     this.#idleMs = idleMs;
-    const message = JSON.stringify({ ...job, parent: process.pid });
+    this.#outputCap = job.job === 'inspect-aci' ? INSPECT_CAP : OUTPUT_CAP;
+    const message = JSON.stringify({
+      ...job,
+      ...(transform === undefined ? {} : { aci: true }),
+      parent: process.pid,
+    });
     this.#child = spawn(process.execPath, [...nodeFlags(), entry(), message], {
-      stdio: ['pipe', 'pipe', 'pipe'],
+      stdio: ['pipe', 'pipe', 'pipe', ...(transform === undefined ? [] : ['pipe' as const])],
       // Large buffers go back to the kernel at once, instead of to a heap that never shrinks (mallopt(3)).
       env: { MALLOC_MMAP_THRESHOLD_: '131072', MALLOC_TRIM_THRESHOLD_: '1048576' },
       cwd: '/',
     });
+    const more = this.#child.stdio[3];
+    if (more instanceof Writable) {
+      more.on('error', () => undefined); // its end has a better reason, which the answer gives
+      more.end(JSON.stringify(transform));
+    }
     this.#child.stdout?.on('data', (chunk: Buffer) => this.#hear(chunk));
     this.#child.stderr?.on('data', (chunk: Buffer) => {
       if (this.#errors.length < OUTPUT_CAP) this.#errors += chunk.toString('utf8');
@@ -127,10 +142,10 @@ export class UnpackChild {
     const text = chunk.toString('utf8').trim();
     if (text === '') return;
     this.#output += text;
-    if (this.#output.length <= OUTPUT_CAP) return;
+    if (this.#output.length <= this.#outputCap) return;
     this.#failure ??= new TspodError(
       'limit',
-      `layer: the unpacker said more than ${OUTPUT_CAP} bytes`,
+      `layer: the unpacker said more than ${this.#outputCap} bytes`,
     );
     this.#output = '';
     this.#child.kill('SIGKILL');

@@ -5,10 +5,13 @@
  * chroot, nothing is run or loaded after it.
  */
 import { createHash } from 'node:crypto';
-import { closeSync, fstatSync, readdirSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, readdirSync, readFileSync, writeSync } from 'node:fs';
 import { errnoOf, TspodError } from '../../src/errors.ts';
+import type { AciTransform } from '../../src/image/oci.ts';
 import { native } from '../../src/sys/native.ts';
 import { usedUp } from '../../src/sys/scavenge.ts';
+import { AciRewriter } from './aci-rewrite.ts';
+import { overBound } from './bounds.ts';
 import { decompress } from './decompress.ts';
 import { Extractor } from './extractor.ts';
 import { flattenTrees } from './flatten-trees.ts';
@@ -50,7 +53,16 @@ function closeFolders(): void {
   }
 }
 
-async function unpack(job: Extract<Job, { job: 'unpack' }>): Promise<Unpacked> {
+/** What the parent says on descriptor 3. */
+function readTransform(): AciTransform {
+  const text = readFileSync(3, 'utf8');
+  closeSync(3);
+  const transform: AciTransform = JSON.parse(text);
+  return transform;
+}
+
+/** Standard input, with its time-out. Everything that needs a path is done: shuts the process in. */
+function openInput(job: Extract<Job, { job: 'unpack' | 'inspect-aci' }>): NodeJS.ReadStream {
   const input = process.stdin; // opened before the chroot
   const idle = setTimeout(() => {
     input.destroy(
@@ -63,13 +75,17 @@ async function unpack(job: Extract<Job, { job: 'unpack' }>): Promise<Unpacked> {
   input.on('end', () => clearTimeout(idle));
   input.pause();
   confine(job.folder);
-  const hash = createHash('sha256');
-  const extractor = new Extractor();
-  const reader = new TarReader(extractor, job.bounds);
+  return input;
+}
+
+/** The archive, decompressed; says now and then that it goes on. */
+async function* readArchive(
+  input: NodeJS.ReadStream,
+  { compression, bounds }: Extract<Job, { job: 'unpack' | 'inspect-aci' }>,
+): AsyncGenerator<Buffer> {
   let reported = performance.now();
-  for await (const chunk of decompress(input, job.compression, job.bounds)) {
-    hash.update(chunk);
-    reader.write(chunk);
+  for await (const chunk of decompress(input, compression, bounds)) {
+    yield chunk;
     usedUp(chunk.length);
     const now = performance.now();
     if (now - reported > PROGRESS_MS) {
@@ -77,13 +93,58 @@ async function unpack(job: Extract<Job, { job: 'unpack' }>): Promise<Unpacked> {
       writeSync(1, '\n');
     }
   }
-  clearTimeout(idle);
+}
+
+async function unpack(job: Extract<Job, { job: 'unpack' }>): Promise<Unpacked> {
+  const rewriter = job.aci ? new AciRewriter(readTransform(), { bounds: job.bounds }) : undefined;
+  const input = openInput(job);
+  const hash = createHash('sha256');
+  const extractor = new Extractor();
+  const reader = new TarReader(extractor, job.bounds);
+  const take = (piece: Buffer) => {
+    hash.update(piece);
+    reader.write(piece);
+  };
+  for await (const chunk of readArchive(input, job)) {
+    if (rewriter === undefined) take(chunk);
+    else for (const piece of rewriter.write(chunk)) take(piece);
+  }
+  for (const piece of rewriter?.end() ?? []) take(piece);
   reader.end();
   extractor.finish();
   return {
     diffId: `sha256:${hash.digest('hex')}`,
     bytes: extractor.bytes,
     entries: extractor.entries,
+  };
+}
+
+async function inspectAci(job: Extract<Job, { job: 'inspect-aci' }>): Promise<Unpacked> {
+  const transform = readTransform();
+  const input = openInput(job);
+  const id = createHash('sha512');
+  const layer = createHash('sha256');
+  let manifest = '';
+  let bytes = 0;
+  const rewriter = new AciRewriter(transform, {
+    bounds: job.bounds,
+    onManifest: content => {
+      manifest = Buffer.from(content).toString('base64');
+    },
+  });
+  for await (const chunk of readArchive(input, job)) {
+    id.update(chunk);
+    bytes += chunk.length;
+    if (bytes > job.bounds.archiveBytes)
+      throw overBound('archive', job.bounds.archiveBytes, 'bytes');
+    for (const piece of rewriter.write(chunk)) layer.update(piece);
+  }
+  for (const piece of rewriter.end()) layer.update(piece);
+  return {
+    diffId: `sha256:${layer.digest('hex')}`,
+    bytes,
+    entries: 0,
+    aci: { id: `sha512:${id.digest('hex')}`, manifest },
   };
 }
 
@@ -108,17 +169,29 @@ function commonFolder(paths: readonly string[]): string {
   return first.slice(0, length).join('/');
 }
 
+function work(job: Job): Promise<Unpacked> | undefined {
+  switch (job.job) {
+    case 'unpack':
+      return unpack(job);
+    case 'inspect-aci':
+      return inspectAci(job);
+    case 'flatten':
+      return flatten(job);
+  }
+}
+
 async function main(): Promise<void> {
   let answer: Answer;
   try {
     const job: Job = JSON.parse(process.argv[2] ?? '');
     native().dieWithParent(job.parent);
-    const result = job.job === 'unpack' ? await unpack(job) : flatten(job);
+    const result = await work(job);
     answer = { ok: true, result };
   } catch (error) {
     answer = answerOf(error);
   }
-  writeSync(1, `${JSON.stringify(answer)}\n`);
+  const text = Buffer.from(`${JSON.stringify(answer)}\n`);
+  for (let at = 0; at < text.length; ) at += writeSync(1, text, at);
   // At once: on a failure nobody reads the rest of the input.
   process.exit(answer.ok ? 0 : 1);
 }

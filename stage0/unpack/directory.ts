@@ -6,7 +6,7 @@ import { lstatSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { errnoOf, systemError, TspodError } from '../../src/errors.ts';
 import { parseDigest } from '../../src/image/digest.ts';
-import type { Compression } from '../../src/image/oci.ts';
+import { compressionOf, type Packing, transformOf } from '../../src/image/oci.ts';
 import { removeTree } from '../../src/store/remove-tree.ts';
 import type { LayerForm, LayerSink } from '../../src/store/types.ts';
 import { native } from '../../src/sys/native.ts';
@@ -28,7 +28,7 @@ export function makeDirectoryForm(options: DirectoryOptions = {}): LayerForm {
   return {
     name: 'directory',
     unavailable: () => (process.geteuid?.() === 0 ? undefined : 'unpacking layers needs root'),
-    begin: (folder, compression) => new DirectorySink(resolve(folder), compression, options),
+    begin: (folder, packing) => new DirectorySink(resolve(folder), packing, options),
     tree: folder => ({ form: 'directory', path: folder }),
     root: folder => {
       const { mode, uid, gid } = lstatSync(folder);
@@ -52,7 +52,8 @@ class DirectorySink implements LayerSink {
   readonly #folder: string;
   readonly #child: UnpackChild;
 
-  constructor(folder: string, compression: Compression, options: DirectoryOptions) {
+  constructor(folder: string, packing: Packing, options: DirectoryOptions) {
+    const compression = compressionOf(packing);
     if (compression === 'bzip2' || compression === 'xz') {
       throw new TspodError(
         'unsupported',
@@ -72,6 +73,7 @@ class DirectorySink implements LayerSink {
         idleMs: options.inputIdleMs ?? INPUT_IDLE_MS,
       },
       options.childIdleMs ?? CHILD_IDLE_MS,
+      transformOf(packing),
     );
   }
 

@@ -1,6 +1,7 @@
 /**
  * What passes between tspod and the child that unpacks: one JSON object as its argument, one JSON object
- * on its standard output. Blanks before the answer say "still working".
+ * on its standard output. Blanks before the answer say "still working". Whitelists of ACIs may be longer
+ * than an argument: they come as JSON on descriptor 3.
  */
 import { type ErrorCode, TspodError } from '../../src/errors.ts';
 import type { Compression } from '../../src/image/oci.ts';
@@ -14,7 +15,19 @@ export type Job =
       readonly folder: string;
       readonly compression: Compression;
       readonly bounds: Bounds;
+      /** The blob is an ACI; what to do with it is on descriptor 3. */
+      readonly aci?: true;
       /** ms without a byte on the pipe before the child gives up */
+      readonly idleMs: number;
+    }
+  /** Reads an ACI through: its ids, its manifest, what the layer made of it would have as diff-id. */
+  | {
+      readonly job: 'inspect-aci';
+      readonly parent: number;
+      /** An empty folder, to be shut in. */
+      readonly folder: string;
+      readonly compression: Compression;
+      readonly bounds: Bounds;
       readonly idleMs: number;
     }
   | {
@@ -30,6 +43,13 @@ export interface Unpacked {
   /** Bytes of file content. */
   readonly bytes: number;
   readonly entries: number;
+  /** Of `inspect-aci`. */
+  readonly aci?: {
+    /** `sha512:…` of the uncompressed archive */
+    readonly id: string;
+    /** base64 of the file `manifest` */
+    readonly manifest: string;
+  };
 }
 
 export type Answer =

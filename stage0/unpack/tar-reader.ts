@@ -27,7 +27,7 @@ const BLOCK = 512;
 const EMPTY = Buffer.alloc(0);
 
 /** Entry types by typeflag; extension headers and what is passed over are not among them. */
-const TYPES = new Map<number, TarEntryType>([
+export const TYPES: ReadonlyMap<number, TarEntryType> = new Map<number, TarEntryType>([
   [0x00, 'file'],
   [0x30, 'file'],
   [0x31, 'hardlink'],
@@ -507,7 +507,7 @@ function deviceNumber(block: Buffer, start: number, what: string, max: number): 
 }
 
 /** Name and, in POSIX ustar and star archives, the prefix; GNU archives keep times in its place. */
-function headerName(block: Buffer): Buffer {
+export function headerName(block: Buffer): Buffer {
   const name = stringField(block, 0, 100);
   const isUstar = block.toString('latin1', 257, 263) === 'ustar\0';
   if (!isUstar || block[345] === 0) return name;

@@ -4,7 +4,7 @@ import { createReadStream, mkdirSync, mkdtempSync, writeFileSync } from 'node:fs
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
-import type { Compression } from '../../src/image/oci.ts';
+import type { Compression, Packing } from '../../src/image/oci.ts';
 import { removeTree } from '../../src/store/remove-tree.ts';
 import type { LayerForm } from '../../src/store/types.ts';
 import { directoryForm } from '../../stage0/unpack/directory.ts';
@@ -28,11 +28,14 @@ export interface Result {
 /** The archive unpacked by the directory form into `<folder>/ours`. */
 export async function unpack(
   archive: Buffer | string,
-  options: { folder?: string; compression?: Compression; form?: LayerForm } = {},
+  options: { folder?: string; compression?: Compression; packing?: Packing; form?: LayerForm } = {},
 ): Promise<Result> {
   const root = join(options.folder ?? testFolder(), 'ours');
   mkdirSync(root);
-  const sink = (options.form ?? directoryForm).begin(root, options.compression ?? 'none');
+  const sink = (options.form ?? directoryForm).begin(
+    root,
+    options.packing ?? options.compression ?? 'none',
+  );
   try {
     const source: AsyncIterable<Uint8Array> | Buffer[] =
       typeof archive === 'string'
