@@ -41,7 +41,7 @@ export function openBlobStore(layout: Layout): BlobStore {
     has: digest => existsSync(layout.blob(digest)),
     path: digest => layout.blob(digest),
     read: (digest, maxBytes) => readBlob(layout, digest, maxBytes),
-    open: (descriptor, onWait) => openWriter(layout, descriptor, onWait),
+    open: (descriptor, onWait, signal) => openWriter(layout, descriptor, onWait, signal),
     put(bytes, digest) {
       if (store.has(digest)) return;
       const writer = lockPartial(layout, { digest, size: bytes.length });
@@ -63,8 +63,9 @@ async function openWriter(
   layout: Layout,
   descriptor: Descriptor,
   onWait: (() => void) | undefined,
+  signal: AbortSignal | undefined,
 ): Promise<BlobWriter | undefined> {
-  const wait = new LockWait(onWait);
+  const wait = new LockWait(onWait, signal);
   for (;;) {
     const writer = lockPartial(layout, descriptor);
     if (writer === 'done') return undefined;

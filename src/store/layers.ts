@@ -94,8 +94,8 @@ export function openLayerStore(layout: Layout, forms: readonly LayerForm[]): Lay
       const form = find(diffId);
       return form && readInfo(layout.layer(form.name, diffId));
     },
-    async open(diffId, packing, onWait) {
-      const wait = new LockWait(onWait);
+    async open(diffId, packing, onWait, signal) {
+      const wait = new LockWait(onWait, signal);
       for (;;) {
         if (find(diffId) !== undefined) return undefined;
         const writer = lockLayer(layout, usable(forms), diffId, packing);

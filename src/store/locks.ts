@@ -74,15 +74,19 @@ function leadsTo(path: string, fd: number): boolean {
  */
 export class LockWait {
   readonly #onWait: (() => void) | undefined;
+  readonly #signal: AbortSignal | undefined;
   #tries = 0;
 
-  constructor(onWait: (() => void) | undefined) {
+  /** @param signal ends the wait, with an AbortError */
+  constructor(onWait: (() => void) | undefined, signal?: AbortSignal) {
     this.#onWait = onWait;
+    this.#signal = signal;
   }
 
   async pause(): Promise<void> {
     this.#tries++;
     if (this.#tries === 2) this.#onWait?.();
-    await sleep(Math.min(5 * 2 ** Math.min(this.#tries, 6), 200));
+    const ms = Math.min(5 * 2 ** Math.min(this.#tries, 6), 200);
+    await sleep(ms, undefined, this.#signal === undefined ? {} : { signal: this.#signal });
   }
 }

@@ -66,9 +66,14 @@ export interface BlobStore {
   read(digest: Digest, maxBytes: number): Uint8Array;
   /**
    * Takes the writer's lock for this digest, waiting (`onWait` is called once when it must) for another
-   * process that writes the same. Resolves to undefined when that one has completed it.
+   * process that writes the same. Resolves to undefined when that one has completed it. `signal` ends the
+   * wait, with an AbortError.
    */
-  open(descriptor: Descriptor, onWait?: () => void): Promise<BlobWriter | undefined>;
+  open(
+    descriptor: Descriptor,
+    onWait?: () => void,
+    signal?: AbortSignal,
+  ): Promise<BlobWriter | undefined>;
   /** A small blob in one go. */
   put(bytes: Uint8Array, digest: Digest): void;
 }
@@ -142,6 +147,7 @@ export interface LayerStore {
     diffId: Digest,
     packing: Packing,
     onWait?: () => void,
+    signal?: AbortSignal,
   ): Promise<
     | {
         write(chunk: Uint8Array): Promise<void>;

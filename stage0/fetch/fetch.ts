@@ -74,9 +74,10 @@ export async function fetchImage(
       hint: 'fetch it first, or use another --pull-policy',
     });
   }
-  const source = await openSource(context, remote, options.timing);
+  const stop = new AbortController();
+  const source = await openSource(context, remote, options.timing, stop.signal);
   try {
-    return { image: await fetchFrom(context, store, source, options.lease), name };
+    return { image: await fetchFrom(context, store, source, options.lease, stop), name };
   } finally {
     source.close();
   }
@@ -169,6 +170,7 @@ async function openSource(
   context: Context,
   remote: RegistryReference | LayoutReference,
   timing: Timing | undefined,
+  signal: AbortSignal,
 ): Promise<ImageSource> {
   if (remote.kind === 'registry') {
     if (context.offline) {
@@ -178,7 +180,7 @@ async function openSource(
       });
     }
     const { loadConfig, openRegistry } = await import('./remote.ts');
-    return openRegistry(context, loadConfig(context), remote, timing);
+    return openRegistry(context, loadConfig(context), remote, timing, signal);
   }
   const { LayoutSource, openLayoutArchive, openLayoutFolder } = await import('./layout.ts');
   const path = resolve(remote.path);
@@ -191,6 +193,7 @@ async function fetchFrom(
   store: Store,
   source: ImageSource,
   lease: Lease,
+  stop: AbortController,
 ): Promise<ImageRecord> {
   const manifest = await findManifest(source);
   const { config: configBlob, layers } = manifest.value;
@@ -207,7 +210,7 @@ async function fetchFrom(
   const progress = openProgress();
   try {
     const onWait = () => warn(context, 'another process is fetching the same layer, waiting...');
-    await fetchLayers({ store, source, progress, onWait }, wanted);
+    await fetchLayers({ store, source, progress, onWait, stop }, wanted);
   } finally {
     progress.close();
   }

@@ -60,11 +60,14 @@ LINK_LOCAL.addAddress('::', 'ipv6');
 export class HttpClient {
   readonly #timing: Timing;
   readonly #tls: TlsSettings;
+  readonly #signal: AbortSignal | undefined;
   readonly #agents = new Map<string, HttpAgent>();
 
-  constructor(timing: Timing, tls: TlsSettings) {
+  /** @param signal ends every exchange under way, and each later one, at once */
+  constructor(timing: Timing, tls: TlsSettings, signal?: AbortSignal) {
     this.#timing = timing;
     this.#tls = tls;
+    this.#signal = signal;
   }
 
   close(): void {
@@ -99,13 +102,14 @@ export class HttpClient {
   async #once(url: URL, options: RequestOptions, own: boolean, told: boolean): Promise<Exchange> {
     const agent = await this.#agent(url, told);
     const abort = new AbortController();
+    const signals = [abort.signal, ...(this.#signal === undefined ? [] : [this.#signal])];
     const timer = setTimeout(() => abort.abort(), this.#timing.headers);
     let response: Response;
     try {
       response = await fetch(url.href, {
         method: options.method ?? 'GET',
         redirect: 'manual',
-        signal: abort.signal,
+        signal: AbortSignal.any(signals),
         agent,
         // A registry must hand out a blob's own bytes; a decoded one would never fit its digest.
         compress: false,
@@ -120,6 +124,7 @@ export class HttpClient {
         ...(options.form === undefined ? {} : { body: options.form }),
       });
     } catch (error) {
+      this.#signal?.throwIfAborted();
       if (abort.signal.aborted) {
         const why = `no answer in ${this.#timing.headers / 1000} s`;
         throw new Transient(new TspodError('network', `${show(url)}: ${why}`));
@@ -132,7 +137,7 @@ export class HttpClient {
       response,
       url,
       end: () => abort.abort(),
-      body: () => readBody(response, url, abort, this.#timing.idle),
+      body: () => readBody(response, url, abort, this.#timing.idle, this.#signal),
     };
   }
 
@@ -264,6 +269,7 @@ async function* readBody(
   url: URL,
   abort: AbortController,
   idle: number,
+  signal: AbortSignal | undefined,
 ): AsyncGenerator<Uint8Array> {
   const { body } = response;
   if (body === null) return;
@@ -281,6 +287,7 @@ async function* readBody(
       timer = arm();
     }
   } catch (error) {
+    signal?.throwIfAborted();
     const why = timedOut ? `no byte in ${idle / 1000} s` : 'the connection broke off';
     throw new Transient(new TspodError('network', `${show(url)}: ${why}`, { cause: error }));
   } finally {

@@ -30,9 +30,11 @@ export interface LayerContext {
   readonly progress: Progress;
   /** Told once per layer that another process is writing. */
   readonly onWait: () => void;
+  /** Aborted when one layer has failed; the source stops by the same signal. */
+  readonly stop: AbortController;
 }
 
-/** All of them, or an error: the first one, when the others have stopped. */
+/** All of them, or an error: the first one; the others then stop at once. */
 export async function fetchLayers(
   context: LayerContext,
   layers: readonly WantedLayer[],
@@ -46,9 +48,10 @@ export async function fetchLayers(
     for (let layer = queue.shift(); layer !== undefined; layer = queue.shift()) {
       if (failed !== undefined) return;
       try {
-        await fetchLayer(context, layer, () => failed !== undefined);
+        await fetchLayer(context, layer);
       } catch (error) {
         failed ??= { error };
+        context.stop.abort();
       }
     }
   };
@@ -63,22 +66,10 @@ function distinct(layers: readonly WantedLayer[]): WantedLayer[] {
   ];
 }
 
-/** Thrown to stop a layer because another one has failed. */
-class Stopped extends Error {}
-
-async function fetchLayer(
-  context: LayerContext,
-  layer: WantedLayer,
-  stopped: () => boolean,
-): Promise<void> {
+async function fetchLayer(context: LayerContext, layer: WantedLayer): Promise<void> {
   const { blob } = layer;
   const item = context.progress.add(shortDigest(blob.digest), blob.size);
-  try {
-    await downloadLayer(context, layer, item, stopped);
-  } catch (error) {
-    if (error instanceof Stopped) return;
-    throw error;
-  }
+  await downloadLayer(context, layer, item);
   item.done('done');
 }
 
@@ -86,17 +77,16 @@ async function downloadLayer(
   context: LayerContext,
   layer: WantedLayer,
   item: ProgressItem,
-  stopped: () => boolean,
 ): Promise<void> {
-  const { store, onWait } = context;
+  const { store, onWait, stop } = context;
   for (let again = false; ; again = true) {
-    const writer = await store.blobs.open(layer.blob, onWait);
+    const writer = await store.blobs.open(layer.blob, onWait, stop.signal);
     if (writer === undefined) break;
     const resumed = writer.offset > 0;
     item.advance(writer.offset);
     try {
-      if (!resumed) return await streamLayer(context, layer, writer, item, stopped);
-      await streamBlob(context, layer.blob, writer, item, stopped);
+      if (!resumed) return await streamLayer(context, layer, writer, item);
+      await streamBlob(context, layer.blob, writer, item);
       break;
     } catch (error) {
       // What an earlier run had left may have been bad: once more from the start.
@@ -109,15 +99,14 @@ async function downloadLayer(
 
 /** The rest of a blob of which a part was there: unpacking needs its beginning, so it comes after. */
 async function streamBlob(
-  { source }: LayerContext,
+  { source, stop }: LayerContext,
   blob: Descriptor,
   writer: BlobWriter,
   item: ProgressItem,
-  stopped: () => boolean,
 ): Promise<void> {
   try {
     for await (const chunk of source.blob(blob, writer.offset)) {
-      if (stopped()) throw new Stopped();
+      stop.signal.throwIfAborted();
       writer.write(chunk);
       item.advance(chunk.length);
       usedUp(chunk.length);
@@ -136,11 +125,10 @@ const UNPACK_CODES: ReadonlySet<string> = new Set(['unpack', 'digest', 'protocol
 
 /** Blob and layer in one pass. */
 async function streamLayer(
-  { store, source, onWait }: LayerContext,
+  { store, source, onWait, stop }: LayerContext,
   { blob, diffId }: WantedLayer,
   writer: BlobWriter,
   item: ProgressItem,
-  stopped: () => boolean,
 ): Promise<void> {
   let layer: LayerWriter | undefined;
   /** A layer that does not unpack is often a blob that is not what it should be: the digest tells. */
@@ -164,12 +152,12 @@ async function streamLayer(
       opened = true;
       await unpack(async () => {
         const compression = checkCompression(blob, compressionOfBytes(head));
-        layer = await store.layers.open(diffId, compression, onWait);
+        layer = await store.layers.open(diffId, compression, onWait, stop.signal);
         if (head.length > 0) await layer?.write(head);
       });
     };
     for await (const chunk of source.blob(blob, 0)) {
-      if (stopped()) throw new Stopped();
+      stop.signal.throwIfAborted();
       writer.write(chunk);
       item.advance(chunk.length);
       usedUp(chunk.length);
@@ -185,7 +173,7 @@ async function streamLayer(
   } catch (error) {
     await layer?.abort();
     // Only what came over a broken line is worth keeping; a refused layer leaves nothing.
-    if (error instanceof Stopped || (error instanceof TspodError && error.code === 'network')) {
+    if (stop.signal.aborted || (error instanceof TspodError && error.code === 'network')) {
       writer.suspend();
     } else writer.abort();
     throw error;
@@ -202,16 +190,17 @@ async function streamLayer(
 
 /** From the verified blob in the store. */
 async function unpackBlob(
-  { store, onWait }: LayerContext,
+  { store, onWait, stop }: LayerContext,
   { blob, diffId }: WantedLayer,
 ): Promise<void> {
   if (store.layers.has(diffId)) return;
   const path = store.blobs.path(blob.digest);
   const compression = checkCompression(blob, await sniffFile(path));
-  const layer = await store.layers.open(diffId, compression, onWait);
+  const layer = await store.layers.open(diffId, compression, onWait, stop.signal);
   if (layer === undefined) return;
   try {
     for await (const chunk of createReadStream(path, { highWaterMark: CHUNK })) {
+      stop.signal.throwIfAborted();
       await layer.write(chunk);
     }
   } catch (error) {

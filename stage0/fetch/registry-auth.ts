@@ -35,6 +35,7 @@ export interface AuthorizerOptions {
   readonly origin: URL;
   readonly repository: string;
   readonly allowHttp: boolean;
+  readonly signal?: AbortSignal | undefined;
   readonly credentials: () => Promise<Credentials | undefined>;
 }
 
@@ -92,11 +93,10 @@ export class RegistryAuthorizer implements Authorizer {
   #bearer(challenge: Challenge): Promise<string> {
     const token = this.#token;
     if (token !== undefined && Date.now() < token.until) return Promise.resolve(token.value);
-    this.#pending ??= withRetries(this.#options.timing, () => this.#fetchToken(challenge)).finally(
-      () => {
-        this.#pending = undefined;
-      },
-    );
+    const { timing, signal } = this.#options;
+    this.#pending ??= withRetries(timing, () => this.#fetchToken(challenge), signal).finally(() => {
+      this.#pending = undefined;
+    });
     return this.#pending;
   }
 

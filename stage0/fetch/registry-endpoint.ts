@@ -31,6 +31,8 @@ export interface EndpointOptions {
   readonly timing: Timing;
   readonly allowHttp: boolean;
   readonly tls: TlsSettings;
+  /** Stops everything under way. */
+  readonly signal?: AbortSignal | undefined;
   readonly credentials: () => Promise<Credentials | undefined>;
 }
 
@@ -41,7 +43,7 @@ export class Endpoint {
 
   constructor(options: EndpointOptions) {
     this.#options = options;
-    this.#http = new HttpClient(options.timing, options.tls);
+    this.#http = new HttpClient(options.timing, options.tls, options.signal);
   }
 
   close(): void {
@@ -50,7 +52,7 @@ export class Endpoint {
 
   /** GETs below the repository and reads the answer with `use`, again when it breaks off. */
   async get<T>(path: string, accept: string, use: (exchange: Exchange) => Promise<T>): Promise<T> {
-    return withRetries(this.#options.timing, async () => {
+    const ask = async () => {
       const exchange = await this.#ask(path, { Accept: accept });
       if (exchange.response.status === 200) {
         try {
@@ -60,7 +62,8 @@ export class Endpoint {
         }
       }
       throw await this.#failure(exchange);
-    });
+    };
+    return withRetries(this.#options.timing, ask, this.#options.signal);
   }
 
   /**
@@ -68,7 +71,7 @@ export class Endpoint {
    * byte that came, so a long download over a bad line ends, and a dead one too.
    */
   async *blob(descriptor: Descriptor, offset: number): AsyncGenerator<Uint8Array> {
-    const { timing } = this.#options;
+    const { timing, signal } = this.#options;
     let at = offset;
     let failures = 0;
     while (at < descriptor.size || (descriptor.size === 0 && failures === 0)) {
@@ -84,7 +87,7 @@ export class Endpoint {
         if (!(error instanceof Transient)) throw error;
         failures = at > from ? 1 : failures + 1;
         if (failures >= timing.attempts) throw error;
-        await sleep(waitBefore(failures, timing, error.retryAfter));
+        await sleep(waitBefore(failures, timing, error.retryAfter), signal);
       }
     }
   }
@@ -146,6 +149,7 @@ export class Endpoint {
           origin: url,
           repository: this.#options.repository,
           allowHttp: this.#options.allowHttp,
+          signal: this.#options.signal,
           credentials: this.#options.credentials,
         }),
       }),

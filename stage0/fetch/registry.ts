@@ -30,13 +30,15 @@ const ACCEPT = [MEDIA.ociIndex, MEDIA.dockerIndex, MEDIA.ociManifest, MEDIA.dock
 /** Where Docker Hub answers. */
 const HUB_HOST = 'registry-1.docker.io';
 
+/** @param signal stops whatever is under way, with an AbortError */
 export function openRegistry(
   context: Pick<Context, 'insecure'>,
   config: Config,
   reference: RegistryReference,
   timing: Timing = TIMING,
+  signal?: AbortSignal,
 ): ImageSource {
-  return new Registry(context, config, reference, timing);
+  return new Registry(context, config, reference, timing, signal);
 }
 
 class Registry implements ImageSource {
@@ -49,6 +51,7 @@ class Registry implements ImageSource {
     config: Config,
     reference: RegistryReference,
     timing: Timing,
+    signal: AbortSignal | undefined,
   ) {
     this.name = canonicalReference(reference);
     this.#reference = reference;
@@ -59,6 +62,7 @@ class Registry implements ImageSource {
         repository,
         image: this.name,
         timing,
+        signal,
         allowHttp: allows(context, settings, 'http'),
         tls: {
           verify: !allows(context, settings, 'tls'),

@@ -2,6 +2,7 @@
  * When to ask again: a server that is too busy (429), that failed (5xx), or a connection that broke. Never
  * for what will be the same next time. Waiting doubles, with jitter, and obeys Retry-After up to a bound.
  */
+import { setTimeout as wait } from 'node:timers/promises';
 import { TspodError } from '../../src/errors.ts';
 
 export interface Timing {
@@ -61,18 +62,23 @@ export function waitBefore(attempt: number, timing: Timing, retryAfter?: number)
   return Math.min(timing.longestWait, Math.max(jittered, retryAfter ?? 0));
 }
 
-export function sleep(ms: number): Promise<void> {
-  return new Promise(resolve => setTimeout(resolve, ms));
+/** @throws AbortError when the signal comes */
+export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
+  await wait(ms, undefined, signal === undefined ? {} : { signal });
 }
 
-/** Runs `work` until it succeeds, fails for good, or has used up its tries. */
-export async function withRetries<T>(timing: Timing, work: () => Promise<T>): Promise<T> {
+/** Runs `work` until it succeeds, fails for good, has used up its tries, or is to stop. */
+export async function withRetries<T>(
+  timing: Timing,
+  work: () => Promise<T>,
+  signal?: AbortSignal,
+): Promise<T> {
   for (let attempt = 1; ; attempt += 1) {
     try {
       return await work();
     } catch (error) {
       if (!(error instanceof Transient) || attempt >= timing.attempts) throw error;
-      await sleep(waitBefore(attempt, timing, error.retryAfter));
+      await sleep(waitBefore(attempt, timing, error.retryAfter), signal);
     }
   }
 }
