@@ -84,7 +84,7 @@ function readRuntimeApp(reader: JsonReader): RuntimeApp {
   return app;
 }
 
-function readApp(reader: JsonReader): App {
+export function readApp(reader: JsonReader): App {
   const object = reader.object();
   const app: App = {
     exec: object.get('exec').listOrEmpty(item => item.textWithoutNul()),
@@ -218,7 +218,7 @@ function readEventHandler(reader: JsonReader): EventHandler {
   return handler;
 }
 
-function readNameValue(reader: JsonReader): NameValue {
+export function readNameValue(reader: JsonReader): NameValue {
   const object = reader.object();
   const pair = { name: object.get('name').text(), value: object.get('value').text() };
   object.nothingElse();

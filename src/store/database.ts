@@ -16,7 +16,7 @@ import type { ImageRecord } from './types.ts';
 
 /** "tspd": tells file(1) and us whose database this is. */
 const APPLICATION_ID = 0x74737064;
-const SCHEMA_VERSION = 1;
+const SCHEMA_VERSION = 2;
 const BUSY_TIMEOUT_MS = 30_000;
 
 const SCHEMA_1 = `
@@ -43,6 +43,12 @@ const SCHEMA_1 = `
     blob_size INTEGER NOT NULL,
     PRIMARY KEY (image, position)
   ) STRICT, WITHOUT ROWID;
+`;
+
+/** Images that came as ACIs. */
+const SCHEMA_2 = `
+  ALTER TABLE images ADD COLUMN appc_id TEXT;
+  ALTER TABLE images ADD COLUMN appc_manifest TEXT;
 `;
 
 type Row = Record<string, unknown>;
@@ -81,7 +87,7 @@ export class Database {
   }
 
   /** At most two: the caller only has to know whether it is one. */
-  byDigestPrefix(column: 'id' | 'manifest_digest', prefix: string): ImageRecord[] {
+  byDigestPrefix(column: 'id' | 'manifest_digest' | 'appc_id', prefix: string): ImageRecord[] {
     return this.#read(db =>
       db
         // Digits and a-f sort before g, so these are the bounds of a prefix.
@@ -174,6 +180,14 @@ export class Database {
       importedAt,
       lastUsedAt: lastUse(this.#layout, id) ?? importedAt,
       size: integer(row, 'size'),
+      ...(row.appc_id === null || row.appc_manifest === null
+        ? {}
+        : {
+            appc: {
+              id: parseDigest(row.appc_id, 'store.db: images.appc_id'),
+              manifest: parseDigest(row.appc_manifest, 'store.db: images.appc_manifest'),
+            },
+          }),
     };
   }
 
@@ -227,9 +241,10 @@ export class Database {
     if (this.#readOnly) throw this.#lost();
     transaction(db, 'IMMEDIATE', () => {
       // Another process may have done it while this one waited.
-      if (schemaVersion(db) !== 0) return;
-      db.exec(SCHEMA_1);
-      this.#rebuild(db);
+      const now = schemaVersion(db);
+      if (now === 0) db.exec(SCHEMA_1);
+      if (now < 2) db.exec(SCHEMA_2);
+      if (now === 0) this.#rebuild(db);
       db.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${SCHEMA_VERSION}`);
     });
   }
@@ -304,7 +319,7 @@ let empty: DatabaseSync | undefined;
 function emptyDatabase(): DatabaseSync {
   if (empty === undefined) {
     empty = new DatabaseSync(':memory:');
-    empty.exec(SCHEMA_1);
+    empty.exec(SCHEMA_1 + SCHEMA_2);
   }
   return empty;
 }
@@ -324,10 +339,11 @@ function transaction<T>(db: DatabaseSync, kind: 'DEFERRED' | 'IMMEDIATE', action
 
 function insertImage(db: DatabaseSync, image: Omit<StoredImage, 'names'>): void {
   db.prepare(
-    `INSERT INTO images (id, manifest_digest, admitted, verdict_by, imported_at, size)
-     VALUES (?, ?, ?, ?, ?, ?)
+    `INSERT INTO images (id, manifest_digest, admitted, verdict_by, imported_at, size, appc_id, appc_manifest)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?)
      ON CONFLICT (id) DO UPDATE SET manifest_digest = excluded.manifest_digest,
-       admitted = excluded.admitted, verdict_by = excluded.verdict_by, size = excluded.size`,
+       admitted = excluded.admitted, verdict_by = excluded.verdict_by, size = excluded.size,
+       appc_id = excluded.appc_id, appc_manifest = excluded.appc_manifest`,
   ).run(
     image.id,
     image.manifestDigest,
@@ -335,6 +351,8 @@ function insertImage(db: DatabaseSync, image: Omit<StoredImage, 'names'>): void 
     image.verdict.by,
     image.importedAt,
     image.size,
+    image.appc?.id ?? null,
+    image.appc?.manifest ?? null,
   );
   db.prepare('DELETE FROM layers WHERE image = ?').run(image.id);
   const layer = db.prepare(

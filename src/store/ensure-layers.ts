@@ -7,7 +7,8 @@
 import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { systemError, TspodError } from '../errors.ts';
-import type { Compression } from '../image/oci.ts';
+import { aciTransform } from '../image/aci-layer.ts';
+import type { Compression, Descriptor, Packing } from '../image/oci.ts';
 import { verifyBlob } from './blobs.ts';
 import { imageDigests } from './digests.ts';
 import { Layout } from './layout.ts';
@@ -52,12 +53,17 @@ export async function ensureLayers(
   onWait?: () => void,
 ): Promise<void> {
   const missing = image.layers.filter(layer => !store.layers.has(layer.diffId));
-  for (const layer of missing) await restore(store, layer, onWait);
+  if (missing.length === 0) return;
+  const { layers } = store.manifest(image).value;
+  for (const [index, layer] of image.layers.entries()) {
+    if (missing.includes(layer)) await restore(store, layer, layers[index], onWait);
+  }
 }
 
 async function restore(
   store: Store,
   { diffId, blob }: ImageRecord['layers'][number],
+  described: Descriptor | undefined,
   onWait: (() => void) | undefined,
 ): Promise<void> {
   if (!store.blobs.has(blob.digest)) {
@@ -66,7 +72,8 @@ async function restore(
     });
   }
   const path = store.blobs.path(blob.digest);
-  const writer = await store.layers.open(diffId, await compressionOf(path), onWait);
+  const packing = await packingOf(path, described ?? blob);
+  const writer = await store.layers.open(diffId, packing, onWait);
   if (writer === undefined) return;
   try {
     for await (const chunk of createReadStream(path, { highWaterMark: 1024 * 1024 })) {
@@ -79,6 +86,12 @@ async function restore(
     verifyBlob(new Layout(store.dir), blob.digest);
     throw systemError(`layer ${diffId}: can't unpack it again`, error);
   }
+}
+
+async function packingOf(path: string, layer: Descriptor): Promise<Packing> {
+  const compression = await compressionOf(path);
+  const transform = aciTransform(layer);
+  return transform === undefined ? compression : { compression, transform };
 }
 
 const MAGIC: readonly (readonly [Compression, string])[] = [

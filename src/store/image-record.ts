@@ -132,6 +132,8 @@ function isStoredImage(value: unknown): value is StoredImage {
     isRecord(value.verdict) &&
     typeof value.verdict.admitted === 'boolean' &&
     typeof value.verdict.by === 'string' &&
+    (value.appc === undefined ||
+      (isRecord(value.appc) && isDigest(value.appc.id) && isDigest(value.appc.manifest))) &&
     typeof value.importedAt === 'number' &&
     typeof value.size === 'number'
   );

@@ -4,7 +4,12 @@
  */
 import { lstatSync } from 'node:fs';
 import { TspodError } from '../errors.ts';
-import { type Digest, fromAppcHash } from '../image/digest.ts';
+import {
+  APPC_IMAGE_MANIFEST_MAX_BYTES,
+  type AppcImageManifest,
+  parseAppcImageManifest,
+} from '../image/appc-manifest.ts';
+import { type Digest, fromAppcHash, toAppcHash } from '../image/digest.ts';
 import type { ImageConfig, ImageManifest, Raw } from '../image/oci.ts';
 import {
   CONFIG_MAX_BYTES,
@@ -112,6 +117,7 @@ class FileStore implements Store {
           verdict: image.verdict,
           importedAt: now,
           size,
+          ...(image.appc === undefined ? {} : { appc: image.appc }),
         },
         image.name,
         now,
@@ -138,7 +144,9 @@ class FileStore implements Store {
     const whole = fromAppcHash(prefix);
     if (whole !== undefined) {
       return (
-        this.#database.byId(whole) ?? this.#database.byDigestPrefix('manifest_digest', whole)[0]
+        this.#database.byId(whole) ??
+        this.#database.byDigestPrefix('manifest_digest', whole)[0] ??
+        this.#database.byDigestPrefix('appc_id', whole)[0]
       );
     }
     const match = /^(?:(sha256|sha512)[:-])?([0-9a-f]+)$/.exec(prefix);
@@ -146,7 +154,7 @@ class FileStore implements Store {
     if (match === null || hex.length < SHORTEST_PREFIX) return undefined;
     const prefixes =
       match[1] === undefined ? [`sha256:${hex}`, `sha512:${hex}`] : [`${match[1]}:${hex}`];
-    for (const column of ['id', 'manifest_digest'] as const) {
+    for (const column of ['id', 'manifest_digest', 'appc_id'] as const) {
       const found = prefixes.flatMap(each => this.#database.byDigestPrefix(column, each));
       if (found.length > 1) {
         throw new TspodError('ambiguous', `ambiguous image ID: "${prefix}"`, {
@@ -170,6 +178,19 @@ class FileStore implements Store {
     } catch (error) {
       // It could be read when it came: if it is damaged now, that is what to say.
       verifyBlob(this.#layout, image.id);
+      throw error;
+    }
+  }
+
+  appcManifest(image: ImageRecord): Raw<AppcImageManifest> | undefined {
+    if (image.appc === undefined) return undefined;
+    const { manifest } = image.appc;
+    const bytes = readStored(this.#layout, manifest, APPC_IMAGE_MANIFEST_MAX_BYTES);
+    try {
+      const value = parseAppcImageManifest(bytes, `image ${toAppcHash(image.appc.id)}`);
+      return { bytes, digest: manifest, value };
+    } catch (error) {
+      verifyBlob(this.#layout, manifest);
       throw error;
     }
   }

@@ -20,6 +20,7 @@
  *   cas/v1/store.db                           SQLite: images, references, layers
  *   cas/v1/lock                               the store lock, see docs/store.md
  */
+import type { AppcImageManifest } from '../image/appc-manifest.ts';
 import type { Digest } from '../image/digest.ts';
 import type { Descriptor, ImageConfig, ImageManifest, Packing, Raw } from '../image/oci.ts';
 
@@ -44,6 +45,15 @@ export interface ImageRecord {
   readonly lastUsedAt: number;
   /** bytes: blobs plus unpacked layers, as rkt counts */
   readonly size: number;
+  /** Of an image that came as an ACI; its last layer is its own. */
+  readonly appc?: AppcOrigin;
+}
+
+export interface AppcOrigin {
+  /** SHA-512 of the uncompressed archive: the image id, as rkt has it. */
+  readonly id: Digest;
+  /** The blob of its ImageManifest, as it came. */
+  readonly manifest: Digest;
 }
 
 export interface BlobWriter {
@@ -196,14 +206,21 @@ export interface Store {
     readonly manifest: Raw<ImageManifest>;
     readonly config: Raw<ImageConfig>;
     readonly verdict: Verdict;
+    /** The ImageManifest's blob is in the store, and leased. */
+    readonly appc?: AppcOrigin;
   }): ImageRecord;
   images(): readonly ImageRecord[];
   /** Exact full name as `ImageRecord.names` has it. */
   byName(name: string): ImageRecord | undefined;
-  /** `sha256:`, `sha256-` or bare hex, at least 2 hex digits. Throws 'ambiguous'. */
+  /**
+   * `sha256:`, `sha256-` or bare hex, at least 2 hex digits, of the config, the manifest, or (sha512) of an
+   * ACI. Throws 'ambiguous'.
+   */
   byIdPrefix(prefix: string): ImageRecord | undefined;
   manifest(image: ImageRecord): Raw<ImageManifest>;
   config(image: ImageRecord): Raw<ImageConfig>;
+  /** The ImageManifest of what came as an ACI, whose own bytes are at hand. */
+  appcManifest(image: ImageRecord): Raw<AppcImageManifest> | undefined;
   /** Marks as used now. Costs no fsync: it is on the way of every run. */
   touch(image: ImageRecord): void;
   removeImage(id: Digest): void;
