@@ -31,7 +31,7 @@ import { errnoOf, systemError, TspodError } from '../../src/errors.ts';
 import { native } from '../../src/sys/native.ts';
 import { OPAQUE, OPAQUE_VALUE, storedXattr, WHITEOUT, whiteoutKind } from './overlay-xattrs.ts';
 import { showName, type TarEntry, type TarHandler } from './tar-entry.ts';
-import { bytesOf, components, isWhiteout, join, Resolver, replaceWhiteout } from './tree-path.ts';
+import { bytesOf, components, DISK, isWhiteout, join, Resolver, replaceWhiteout } from './tree-path.ts';
 
 /** statfs(2) f_type */
 const OVERLAYFS = 0x794c7630;
@@ -54,7 +54,7 @@ interface FolderAttributes {
 
 export class Extractor implements TarHandler {
   readonly #native = native();
-  readonly #resolver = new Resolver();
+  readonly #resolver = new Resolver(DISK);
   /** Attributes to set at the end, by inode: a folder may be named through a symbolic link. */
   readonly #folders = new Map<bigint, FolderAttributes>();
   readonly #whole = Buffer.allocUnsafe(WHOLE_FILE);

@@ -106,7 +106,7 @@ export class Map10 {
  * Checks that segments ascend without overlap inside `size` and sum up to what the archive carries.
  * @throws FieldError
  */
-export function checkSparse(map: SparseMap, size: number, stored: number): void {
+export function checkSparse(map: readonly number[], size: number, stored: number): void {
   if (map.length % 2 !== 0) throw new FieldError('the sparse map is cut off');
   let end = 0;
   let sum = 0;

@@ -38,8 +38,12 @@ export interface TarEntry {
   readonly xattrs: readonly TarXattr[];
   /** Whether data comes in segments with holes between them. */
   readonly sparse: boolean;
+  /** Of a sparse file: offset, length, offset, length, … of its data, ascending; else empty. */
+  readonly segments: readonly number[];
   /** Where the member's header begins in the uncompressed archive. */
   readonly offset: number;
+  /** Where its data begins there: a multiple of 512. */
+  readonly dataOffset: number;
 }
 
 /** Who takes what the reader finds. All calls are synchronous; chunks are views, valid during the call. */

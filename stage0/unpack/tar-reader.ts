@@ -25,6 +25,7 @@ import {
 
 const BLOCK = 512;
 const EMPTY = Buffer.alloc(0);
+const NO_SEGMENTS: SparseMap = [];
 
 /** Entry types by typeflag; extension headers and what is passed over are not among them. */
 export const TYPES: ReadonlyMap<number, TarEntryType> = new Map<number, TarEntryType>([
@@ -308,7 +309,9 @@ export class TarReader {
       atimeNsec: atime.nsec,
       xattrs: mergedXattrs(this.#global, this.#local ?? NO_PAX),
       sparse: false,
+      segments: NO_SEGMENTS,
       offset: this.#headerAt,
+      dataOffset: this.#headerAt + BLOCK,
     };
   }
 
@@ -393,6 +396,7 @@ export class TarReader {
 
   #sparseExtension(block: Buffer): void {
     const { map, draft } = this.#inHand();
+    draft.dataOffset += BLOCK;
     if (!readOldGnu(block, 0, 21, map, this.#bounds, this.#where())) this.#begin(draft);
   }
 
@@ -401,6 +405,7 @@ export class TarReader {
     const reader = this.#map10;
     if (draft === undefined || reader === undefined) throw new Error('no sparse member in hand');
     draft.stored -= BLOCK;
+    draft.dataOffset += BLOCK;
     if (reader.block(block)) {
       this.#map = reader.map;
       this.#begin(draft);
@@ -422,7 +427,8 @@ export class TarReader {
     const { stored, ...entry } = draft;
     if (entry.sparse) {
       if (entry.size < 0) throw new FieldError('its real size is negative');
-      checkSparse(this.#map ?? [], entry.size, stored);
+      entry.segments = this.#map ?? NO_SEGMENTS;
+      checkSparse(entry.segments, entry.size, stored);
     }
     this.#entry = entry;
     this.#draft = undefined;

@@ -36,9 +36,28 @@ export function join(folder: string, base: string): string {
   return folder === '/' ? `/${base}` : `${folder}/${base}`;
 }
 
-/** Folders by the name that leads to them, so that the next file of a folder costs no system call. */
-export class Resolver {
-  readonly #known = new Map<string, string>();
+/** What a resolver finds under a name; a folder is whatever the view names folders by. */
+export type Step<Folder> =
+  | { readonly folder: Folder }
+  | { readonly link: string }
+  | 'missing'
+  | 'not-a-folder';
+
+/** A tree as a resolver walks it: on disk (DISK), or in memory. */
+export interface FolderView<Folder> {
+  readonly root: Folder;
+  /** @param make make what is missing, and a folder of a whiteout */
+  enter(folder: Folder, name: string, make: boolean): Step<Folder>;
+}
+
+/** Folders by the name that leads to them, so that the next file of a folder costs no walk. */
+export class Resolver<Folder> {
+  readonly #view: FolderView<Folder>;
+  readonly #known = new Map<string, Folder>();
+
+  constructor(view: FolderView<Folder>) {
+    this.#view = view;
+  }
 
   /** To be called whenever a folder or a symbolic link is removed or replaced. */
   forget(): void {
@@ -47,10 +66,10 @@ export class Resolver {
 
   /**
    * The folder that `parts` lead to, without symbolic links in its path.
-   * @param make make what is missing; else throws ENOENT
-   * @throws TspodError 'unpack' when a component is no folder
+   * @param make make what is missing
+   * @throws TspodError 'unpack' when a component is missing or no folder
    */
-  folder(parts: readonly string[], make: boolean): string {
+  folder(parts: readonly string[], make: boolean): Folder {
     const key = parts.join('/');
     const known = this.#known.get(key);
     if (known !== undefined) return known;
@@ -62,58 +81,65 @@ export class Resolver {
     return found;
   }
 
-  #walk(parts: readonly string[], make: boolean): string {
+  #walk(parts: readonly string[], make: boolean): Folder {
     // a stack of components still to go, the next one last
     const todo = [...parts].reverse();
-    const done: string[] = [];
+    const names: string[] = [];
+    const done: Folder[] = [];
     let links = 0;
     for (let part = todo.pop(); part !== undefined; part = todo.pop()) {
       if (part === '' || part === '.') continue;
       if (part === '..') {
         done.pop(); // of the root is the root
+        names.pop();
         continue;
       }
-      const path = `/${[...done, part].join('/')}`;
-      const target = visit(path, make);
-      if (target === undefined) {
-        done.push(part);
+      const step = this.#view.enter(done.at(-1) ?? this.#view.root, part, make);
+      const path = () => JSON.stringify(`/${[...names, part].join('/')}`);
+      if (step === 'missing') {
+        throw new TspodError('unpack', `${path()} does not exist in the layer`);
+      }
+      if (step === 'not-a-folder') {
+        throw new TspodError('unpack', `${path()} on its way is not a folder`);
+      }
+      if ('folder' in step) {
+        done.push(step.folder);
+        names.push(part);
         continue;
       }
       links += 1;
       if (links > MAX_LINKS || todo.length > MAX_COMPONENTS) {
-        throw new TspodError(
-          'unpack',
-          `${JSON.stringify(path)} leads through too many symbolic links`,
-        );
+        throw new TspodError('unpack', `${path()} leads through too many symbolic links`);
       }
-      if (target.startsWith('/')) done.length = 0;
-      todo.push(...target.split('/').reverse());
+      if (step.link.startsWith('/')) {
+        done.length = 0;
+        names.length = 0;
+      }
+      todo.push(...step.link.split('/').reverse());
     }
-    return `/${done.join('/')}`;
+    return done.at(-1) ?? this.#view.root;
   }
 }
 
-/** Undefined for a folder, the target of a symbolic link; makes the folder if need be. */
-function visit(path: string, make: boolean): string | undefined {
-  const bytes = bytesOf(path);
-  const stat = lstatSync(bytes, { throwIfNoEntry: false });
-  if (stat === undefined) {
-    if (!make) throw missing(path);
-    mkdirSync(bytes, 0o755);
-    return undefined;
-  }
-  if (stat.isDirectory()) return undefined;
-  if (stat.isSymbolicLink()) return readlinkSync(bytes, { encoding: 'latin1' });
-  if (make && isWhiteout(stat)) {
+/** The tree below `/`; folders are named by their paths. */
+export const DISK: FolderView<string> = {
+  root: '/',
+  enter: (folder, name, make) => {
+    const path = join(folder, name);
+    const bytes = bytesOf(path);
+    const stat = lstatSync(bytes, { throwIfNoEntry: false });
+    if (stat === undefined) {
+      if (!make) return 'missing';
+      mkdirSync(bytes, 0o755);
+      return { folder: path };
+    }
+    if (stat.isDirectory()) return { folder: path };
+    if (stat.isSymbolicLink()) return { link: readlinkSync(bytes, { encoding: 'latin1' }) };
+    if (!make || !isWhiteout(stat)) return 'not-a-folder';
     replaceWhiteout(bytes, 0o755);
-    return undefined;
-  }
-  throw new TspodError('unpack', `${JSON.stringify(path)} on its way is not a folder`);
-}
-
-function missing(path: string): TspodError {
-  return new TspodError('unpack', `${JSON.stringify(path)} does not exist in the layer`);
-}
+    return { folder: path };
+  },
+};
 
 export function isWhiteout(stat: Stats): boolean {
   return stat.isCharacterDevice() && stat.rdev === 0;
