@@ -27,11 +27,20 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { basename, dirname } from 'node:path';
-import { errnoOf, systemError, TspodError } from '../../src/errors.ts';
+import { errnoOf, systemError } from '../../src/errors.ts';
 import { native } from '../../src/sys/native.ts';
 import { OPAQUE, OPAQUE_VALUE, storedXattr, WHITEOUT, whiteoutKind } from './overlay-xattrs.ts';
+import { failed, refused } from './refusal.ts';
 import { showName, type TarEntry, type TarHandler } from './tar-entry.ts';
-import { bytesOf, components, DISK, isWhiteout, join, Resolver, replaceWhiteout } from './tree-path.ts';
+import {
+  bytesOf,
+  components,
+  DISK,
+  isWhiteout,
+  join,
+  Resolver,
+  replaceWhiteout,
+} from './tree-path.ts';
 
 /** statfs(2) f_type */
 const OVERLAYFS = 0x794c7630;
@@ -389,20 +398,3 @@ export class Extractor implements TarHandler {
 }
 
 const SLASH = Buffer.from('/');
-
-function refused(why: string): TspodError {
-  return new TspodError('unpack', why);
-}
-
-/** Adds the entry's name and place to whatever went wrong with it. */
-function failed(entry: TarEntry, error: unknown): TspodError {
-  if (error instanceof TspodError && error.message.startsWith('layer entry ')) return error;
-  const what = `layer entry ${showName(entry.name)} at offset ${entry.offset}`;
-  if (error instanceof TspodError) {
-    return new TspodError(error.code, `${what}: ${error.message}`, {
-      ...(error.hint === undefined ? {} : { hint: error.hint }),
-      cause: error,
-    });
-  }
-  return systemError(what, error);
-}

@@ -30,10 +30,12 @@ export interface ListOptions {
 /** By path relative to the root (`.` is the root), one character per byte. */
 export function listTree(root: string, options: ListOptions = {}): Map<string, TreeEntry> {
   const tree = new Map<string, TreeEntry>();
-  const inodes = new Map<bigint, string>();
+  const inodes = new Map<string, string>();
   const visit = (path: Buffer, name: string): void => {
     const stat = lstatSync(path, { bigint: true });
-    if (!inodes.has(stat.ino)) inodes.set(stat.ino, name);
+    // an overlay shows inodes of several devices
+    const inode = `${stat.dev}:${stat.ino}`;
+    if (!inodes.has(inode)) inodes.set(inode, name);
     const isLink = stat.isSymbolicLink();
     const isFolder = stat.isDirectory();
     tree.set(name, {
@@ -45,7 +47,7 @@ export function listTree(root: string, options: ListOptions = {}): Map<string, T
       mtime: stat.mtimeNs,
       rdev: Number(stat.rdev),
       nlink: isFolder ? 0 : Number(stat.nlink),
-      inode: inodes.get(stat.ino) ?? '',
+      inode: inodes.get(inode) ?? '',
       link: isLink ? readlinkSync(path, { encoding: 'latin1' }) : '',
       hash: stat.isFile() && options.content !== false ? hashOf(path) : '',
       xattrs: xattrsOf(path),

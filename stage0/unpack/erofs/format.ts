@@ -1,0 +1,131 @@
+/**
+ * EROFS on disk, as far as we write it: little-endian, blocks of 512 bytes so that a tar's data is
+ * addressable. Linux fs/erofs/erofs_fs.h; docs/erofs.md.
+ */
+
+/** Log2 of the block size. 512 is what a tar needs; Linux 6.4 and later mount it. */
+export const BLOCK_BITS = 9;
+export const BLOCK = 1 << BLOCK_BITS;
+
+export const SUPER_OFFSET = 1024;
+const SUPER_BYTES = 128;
+const DEVICE_SLOT_BYTES = 128;
+/** Where inodes begin: in the block after superblock and device table. */
+export const INODES_OFFSET = roundUp(SUPER_OFFSET + SUPER_BYTES + DEVICE_SLOT_BYTES, BLOCK);
+
+const MAGIC = 0xe0f5e1e2;
+const COMPAT_CHECKSUM = 0x1;
+const INCOMPAT_CHUNKED_FILE = 0x4;
+const INCOMPAT_DEVICE_TABLE = 0x8;
+
+/** A node number counts slots of this size from the beginning of the image. */
+export const SLOT = 32;
+export const COMPACT_INODE = 32;
+export const EXTENDED_INODE = 64;
+
+/** Data layouts of an inode. */
+export const FLAT_PLAIN = 0;
+export const FLAT_INLINE = 2;
+export const CHUNK_BASED = 4;
+
+/** Largest chunk: 5 bits of a chunk format count from the block size. */
+export const MOST_CHUNK_BITS = BLOCK_BITS + 31;
+export const CHUNK_INDEX = 8;
+const CHUNK_INDEXES = 0x20;
+/** The address of a chunk that is a hole, and of an inode without data. */
+export const NO_ADDRESS = 0xffffffff;
+
+export const DIRENT = 12;
+export const XATTR_HEADER = 12;
+export const XATTR_ENTRY = 4;
+
+export const S_IFMT = 0o170000;
+export const S_IFIFO = 0o010000;
+export const S_IFCHR = 0o020000;
+export const S_IFDIR = 0o040000;
+export const S_IFBLK = 0o060000;
+export const S_IFREG = 0o100000;
+export const S_IFLNK = 0o120000;
+
+/** A directory entry's type by the type bits of the mode. */
+export const FILE_TYPES = new Map<number, number>([
+  [S_IFREG, 1],
+  [S_IFDIR, 2],
+  [S_IFCHR, 3],
+  [S_IFBLK, 4],
+  [S_IFIFO, 5],
+  [S_IFLNK, 7],
+]);
+
+export function roundUp(value: number, unit: number): number {
+  return Math.ceil(value / unit) * unit;
+}
+
+/** Linux's 32-bit encoding of a device number (new_encode_dev): major to 0xfff, minor to 0xfffff. */
+export function encodeDevice(major: number, minor: number): number {
+  return ((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0;
+}
+
+/** The chunk format of an inode whose chunks have 2^bits bytes and indexes that name a device. */
+export function chunkFormat(bits: number): number {
+  return (bits - BLOCK_BITS) | CHUNK_INDEXES;
+}
+
+/** A signed 64-bit number that is exact as a double. */
+export function write64(into: Buffer, value: number, at: number): void {
+  into.writeUInt32LE(value >>> 0, at);
+  into.writeInt32LE(Math.floor(value / 0x1_0000_0000), at + 4);
+}
+
+export interface Superblock {
+  readonly rootNid: number;
+  readonly inodes: number;
+  /** The modification time of compact inodes. */
+  readonly time: Time;
+  /** Blocks of the image, and of the device with the data. */
+  readonly blocks: number;
+  readonly deviceBlocks: number;
+  readonly xattrBlock: number;
+  readonly uuid: Uint8Array;
+}
+
+export interface Time {
+  readonly sec: number;
+  readonly nsec: number;
+}
+
+/** The image's first bytes, up to INODES_OFFSET. */
+export function encodeHead(superblock: Superblock): Buffer {
+  const head = Buffer.alloc(INODES_OFFSET);
+  const at = SUPER_OFFSET;
+  head.writeUInt32LE(MAGIC, at);
+  head.writeUInt32LE(COMPAT_CHECKSUM, at + 8);
+  head.writeUInt8(BLOCK_BITS, at + 12);
+  head.writeUInt16LE(superblock.rootNid, at + 14);
+  write64(head, superblock.inodes, at + 16);
+  write64(head, superblock.time.sec, at + 24);
+  head.writeUInt32LE(superblock.time.nsec, at + 32);
+  head.writeUInt32LE(superblock.blocks, at + 36);
+  head.writeUInt32LE(0, at + 40); // metadata begins at block 0
+  head.writeUInt32LE(superblock.xattrBlock, at + 44);
+  head.set(superblock.uuid, at + 48);
+  head.writeUInt32LE(INCOMPAT_CHUNKED_FILE | INCOMPAT_DEVICE_TABLE, at + 80);
+  head.writeUInt16LE(1, at + 86); // devices besides the image
+  const slot = SUPER_OFFSET + SUPER_BYTES;
+  head.writeUInt16LE(slot / DEVICE_SLOT_BYTES, at + 88);
+  head.writeUInt32LE(superblock.deviceBlocks, slot + 64);
+  // where the device would follow the image in one file: both mount as one device, too
+  head.writeUInt32LE(superblock.blocks, slot + 68);
+  head.writeUInt32LE(crc32c(head.subarray(SUPER_OFFSET, SUPER_OFFSET + BLOCK)), at + 4);
+  return head;
+}
+
+/** CRC-32C as the kernel counts it: no final inversion. */
+function crc32c(bytes: Uint8Array): number {
+  let crc = 0xffffffff;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit += 1) crc = (crc >>> 1) ^ (crc & 1 ? 0x82f63b78 : 0);
+  }
+  return crc >>> 0;
+}
