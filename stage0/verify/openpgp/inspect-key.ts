@@ -2,10 +2,11 @@
  * A key as people compare it: fingerprints in groups of four, the identities and subkeys that the key itself has
  * signed. What a stranger has put into the file beside them is not shown.
  */
-import type { PublicKey } from 'openpgp';
+import type { Config, PublicKey } from 'openpgp';
 import { reasonOf, TspodError } from '../../../src/errors.ts';
 import type { KeyBlock } from './key-block.ts';
 import { printable } from './packets.ts';
+import { checkCurves, configOf } from './strictness.ts';
 
 export interface InspectedKey {
   readonly fingerprint: string;
@@ -19,9 +20,10 @@ export interface InspectedKey {
 /** @throws TspodError 'protocol' when the key can't be read */
 export async function inspectKey(block: KeyBlock): Promise<InspectedKey> {
   const library = await import('./library.ts');
+  const config = configOf(library);
   let key: PublicKey;
   try {
-    key = await library.readKey({ binaryKey: block.bytes });
+    key = await library.readKey({ binaryKey: block.bytes, config });
   } catch (error) {
     throw new TspodError(
       'protocol',
@@ -31,16 +33,21 @@ export async function inspectKey(block: KeyBlock): Promise<InspectedKey> {
   }
   const subkeys: string[] = [];
   for (const subkey of key.subkeys) {
-    if (await holds(() => subkey.verify())) subkeys.push(subkey.getFingerprint());
+    if (await holds(() => subkey.verify(undefined, config))) subkeys.push(subkey.getFingerprint());
   }
   const identities: string[] = [];
   for (const user of key.users) {
     const { userID } = user;
-    if (userID !== null && (await holds(() => user.verify()))) {
+    if (userID !== null && (await holds(() => user.verify(undefined, config)))) {
       identities.push(printable(userID.userID));
     }
   }
-  return { fingerprint: block.fingerprint, subkeys, identities, unusable: await faultOf(key) };
+  return {
+    fingerprint: block.fingerprint,
+    subkeys,
+    identities,
+    unusable: await faultOf(key, config),
+  };
 }
 
 /** `8B86 DE38 890D DB72 9186  7B02 5210 BD88 8818 2190`, as gpg and rkt print it. */
@@ -59,9 +66,10 @@ async function holds(check: () => Promise<unknown>): Promise<boolean> {
   }
 }
 
-async function faultOf(key: PublicKey): Promise<string | undefined> {
+async function faultOf(key: PublicKey, config: Config): Promise<string | undefined> {
   try {
-    await key.getSigningKey();
+    checkCurves([key]);
+    await key.getSigningKey(undefined, undefined, undefined, config);
     return undefined;
   } catch (error) {
     return printable(reasonOf(error));

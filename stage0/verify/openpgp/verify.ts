@@ -11,6 +11,7 @@ import { hashContent, type SignedHash } from './digests.ts';
 import type { TrustedKey } from './keystore.ts';
 import { printable } from './packets.ts';
 import { type ReadSignature, readSignatureFile } from './signature-file.ts';
+import { checkCurves, configOf } from './strictness.ts';
 
 type Library = typeof import('./library.ts');
 type Outer = FoundSignature & { readonly kind: 'openpgp' };
@@ -140,29 +141,13 @@ async function verifyPacket(
   if (created === null || signatureType === null) throw new Error('it has no creation time');
   const now = Date.now();
   if (created.getTime() > now + CLOCK_SKEW) throw new Error('it was made in the future');
+  checkCurves([key, ...key.getSubkeys(packet.issuerKeyID)]);
   const date = new Date(Math.max(now, created.getTime()));
   const signer = await key.getSigningKey(packet.issuerKeyID, date, undefined, config);
   if (!isIssuer(signer, packet)) throw new Error('its issuer is another key');
   if (created < signer.getCreationTime()) throw new Error('it is older than its key');
   Object.assign(packet, { hashed: digest });
   await packet.verify(signer.keyPacket, signatureType, new Uint8Array(0), date, true, config);
-}
-
-/** Spelled out, so that neither a default nor somebody else's change of it weakens what is accepted. */
-function configOf({ config, enums }: Library): typeof config {
-  const { md5, ripemd, sha1 } = enums.hash;
-  return {
-    ...config,
-    minRSABits: 2047,
-    allowMissingKeyFlags: false,
-    allowInsecureVerificationWithReformattedKeys: false,
-    enableParsingV5Entities: false,
-    knownNotations: [],
-    rejectHashAlgorithms: new Set([md5, ripemd]),
-    rejectMessageHashAlgorithms: new Set([md5, ripemd, sha1]),
-    rejectPublicKeyAlgorithms: new Set([enums.publicKey.elgamal, enums.publicKey.dsa]),
-    rejectCurves: new Set([enums.curve.secp256k1]),
-  };
 }
 
 async function userIdOf(key: PublicKey): Promise<string | undefined> {
@@ -184,8 +169,18 @@ function unknownEntity(packet: SignaturePacket, faults: readonly string[]): stri
 }
 
 function explain({ key }: Candidate, why: string): string {
-  return `the signature by the trusted key ${key.getFingerprint()} is not accepted: ${lowerFirst(printable(why))}`;
+  const fault = FAULTS.get(why) ?? lowerFirst(printable(why));
+  return `the signature by the trusted key ${key.getFingerprint()} is not accepted: ${fault}`;
 }
+
+/** What the library says, as people would. */
+const FAULTS: ReadonlyMap<string, string> = new Map([
+  ['Signed digest did not match', 'the content is not what was signed'],
+  ['Signature verification failed', 'it was not made by this key over this content'],
+  ['Primary key is expired', 'the key is expired'],
+  ['Primary key is revoked', 'the key is revoked'],
+  ['Signature is expired', 'the signature is expired'],
+]);
 
 function lowerFirst(text: string): string {
   return /^[A-Z][a-z]/.test(text) ? text.charAt(0).toLowerCase() + text.slice(1) : text;
