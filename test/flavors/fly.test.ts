@@ -13,7 +13,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { encodePlan, type Step } from '../../src/pod/launch-plan.ts';
 import type { Pod } from '../../src/pod/pod.ts';
 import { artifact } from '../../src/sys/artifacts.ts';
@@ -22,7 +22,15 @@ import { flavorByName } from '../../stage1-flavors/index.ts';
 import { assemble, FlyHouse, type Wanted } from '../support/fly-pod.ts';
 import { flavorContract } from './contract.ts';
 
-flavorContract('fly', () => new FlyHouse());
+flavorContract({
+  name: 'fly',
+  oneProcess: true,
+  listenFds: true,
+  keepsStatus: false,
+  hostNetwork: true,
+  copies: true,
+  hostProcesses: true,
+});
 
 describe('flavorByName', () => {
   it.each([
@@ -78,6 +86,13 @@ describe('a running pod', () => {
     house = new FlyHouse();
   });
   afterAll(() => house.remove());
+  const children: { child: ChildProcess; ended: Promise<unknown> }[] = [];
+  afterEach(async () => {
+    for (const { child, ended } of children.splice(0)) {
+      child.kill('SIGKILL');
+      await ended;
+    }
+  });
 
   const isolated: Wanted = {
     appArgs: ['sleep', '1000'],
@@ -101,6 +116,7 @@ describe('a running pod', () => {
     const ended = new Promise(resolve =>
       child.on('exit', (status, signal) => resolve({ status, signal })),
     );
+    children.push({ child, ended });
     while (!existsSync(join(dir, 'pid'))) {
       expect(child.exitCode).toBeNull();
       await sleep(5);

@@ -5,7 +5,17 @@
  */
 import { spawnSync } from 'node:child_process';
 import { createHash, randomUUID } from 'node:crypto';
-import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import type { Context } from '../../src/context.ts';
@@ -214,7 +224,16 @@ export class FlyHouse {
     return { status, signal, stdout, stderr, pod, dir };
   }
 
+  /** The pods' cgroups too, which a test that failed has not collected. */
   remove(): void {
+    const pods = join(this.dir, 'pods/run');
+    for (const uuid of existsSync(pods) ? readdirSync(pods) : []) {
+      const list = join(pods, uuid, 'subcgroup');
+      if (!existsSync(list)) continue;
+      for (const folder of readFileSync(list, 'utf8').trim().split('\n')) {
+        if (folder.endsWith(uuid) && existsSync(folder)) rmdirSync(folder);
+      }
+    }
     rmSync(this.dir, { recursive: true, force: true });
   }
 }

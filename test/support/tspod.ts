@@ -4,7 +4,15 @@
  * what follows, so the process id is the tool's. `Sandbox.leftovers` says what a test left on the machine.
  */
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmdirSync,
+  rmSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -58,16 +66,12 @@ export class Sandbox {
 
   /** Starts `tspod ARGS` and hands back the live process. */
   start(args: readonly string[], options: RunOptions = {}, stdio?: SpawnOptions['stdio']): Started {
-    const command = [
-      '-m',
-      '--propagation',
-      'private',
-      ...(options.through ?? []),
-      TSPOD,
-      ...this.globalFlags,
-      ...args,
-    ];
-    return this.spawn('unshare', command, options, stdio);
+    return this.spawn('unshare', this.command(args, options.through), options, stdio);
+  }
+
+  /** The arguments of `unshare` that make it `tspod ARGS`. */
+  command(args: readonly string[], through: readonly string[] = []): string[] {
+    return ['-m', '--propagation', 'private', ...through, TSPOD, ...this.globalFlags, ...args];
   }
 
   /** Any program that this test's clean-up shall watch over. */
@@ -114,14 +118,20 @@ export class Sandbox {
     return this.start(args, options).ended;
   }
 
-  /** Ends what still runs, removes the data folder. */
-  async close(): Promise<void> {
-    for (const child of this.#started) {
+  /** Ends what still runs. */
+  async endAll(): Promise<void> {
+    for (const child of this.#started.splice(0)) {
       if (child.exitCode !== null || child.signalCode !== null) continue;
       const gone = new Promise(resolve => child.once('exit', resolve));
       child.kill('SIGKILL');
       await gone;
     }
+  }
+
+  /** Ends what still runs, removes the data folder and the cgroups of pods. */
+  async close(): Promise<void> {
+    await this.endAll();
+    this.removeCgroups();
     rmSync(this.root, { recursive: true, force: true });
   }
 
@@ -143,9 +153,29 @@ export class Sandbox {
       found.push(...now.filter(line => line.includes(this.root)).map(line => `mount ${line}`));
     }
     for (const loop of loopDevices()) if (!this.#loops.has(loop)) found.push(`loop device ${loop}`);
-    for (const cgroup of cgroupFolders())
-      if (!this.#cgroups.has(cgroup) && /tspod/.test(cgroup)) found.push(`cgroup ${cgroup}`);
+    found.push(...this.#ownCgroups().map(cgroup => `cgroup ${cgroup}`));
     return found;
+  }
+
+  /** What a test that failed has left: cgroups of pods that nobody can collect any more. */
+  removeCgroups(): void {
+    for (const cgroup of this.#ownCgroups()) {
+      try {
+        rmdirSync(cgroup);
+      } catch {
+        // a process is still in it: leftovers names that
+      }
+    }
+  }
+
+  /** New ones of pods, but for those of pods that lie in another data folder: tests run beside each other. */
+  #ownCgroups(): string[] {
+    const found = [...cgroupFolders()].filter(
+      cgroup => !this.#cgroups.has(cgroup) && /\/tspod-[0-9a-f-]{36}$/.test(cgroup),
+    );
+    if (found.length === 0) return [];
+    const others = podsOfOthers(this.root);
+    return found.filter(cgroup => !others.has(cgroup.slice(-36)));
   }
 }
 
@@ -166,6 +196,25 @@ export function processesOf(path: string): string[] {
     } catch {
       // it has ended, or is a zombie
     }
+  }
+  return found;
+}
+
+/** UUIDs of the pods in the data folders of other tests. */
+function podsOfOthers(root: string): ReadonlySet<string> {
+  const found = new Set<string>();
+  const names = (folder: string): string[] => {
+    try {
+      return readdirSync(folder);
+    } catch {
+      return [];
+    }
+  };
+  for (const name of names(tmpdir())) {
+    const folder = join(tmpdir(), name);
+    if (!name.startsWith('tspod-') || folder === root) continue;
+    for (const pods of [join(folder, 'pods'), join(folder, 'data/pods')])
+      for (const phase of names(pods)) for (const uuid of names(join(pods, phase))) found.add(uuid);
   }
   return found;
 }
