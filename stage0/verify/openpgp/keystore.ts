@@ -350,27 +350,30 @@ function readRegularFile(path: string): Uint8Array {
 }
 
 function writeDurably(store: string, path: string, bytes: Uint8Array): void {
-  const folder = dirname(path);
-  const aside = join(folder, `.${randomBytes(8).toString('hex')}`);
   try {
-    makeFolders(store, folder);
-    const fd = openSync(aside, 'wx', 0o644);
-    try {
-      fchmodSync(fd, 0o644); // other users verify too, whatever the umask
-      writeFileSync(fd, bytes);
-      fsyncSync(fd);
-    } finally {
-      closeSync(fd);
-    }
+    makeFolders(store, dirname(path));
+    writeAside(path, bytes);
+    syncFolder(dirname(path));
+  } catch (error) {
+    const denied = errnoOf(error) === 'EACCES';
+    const hint = denied ? 'run it as root, or name a folder with --user-config' : undefined;
+    throw systemError(`can't write ${path}`, error, hint);
+  }
+}
+
+function writeAside(path: string, bytes: Uint8Array): void {
+  const aside = join(dirname(path), `.${randomBytes(8).toString('hex')}`);
+  const fd = openSync(aside, 'wx', 0o644);
+  try {
+    fchmodSync(fd, 0o644); // other users verify too, whatever the umask
+    writeFileSync(fd, bytes);
+    fsyncSync(fd);
     renameSync(aside, path);
-    syncFolder(folder);
   } catch (error) {
     rmSync(aside, { force: true });
-    const hint =
-      errnoOf(error) === 'EACCES'
-        ? 'run it as root, or name a folder with --user-config'
-        : undefined;
-    throw systemError(`can't write ${path}`, error, hint);
+    throw error;
+  } finally {
+    closeSync(fd);
   }
 }
 
