@@ -65,36 +65,39 @@ export function erofsMount({ image, tar }: Indexed, target: string): Mount {
 
 const LIST = fileURLToPath(new URL('list-tree.ts', import.meta.url));
 
-/** The tree at `root` as listTree gives it. */
-export function listMounted(mounts: readonly Mount[], root: string): Map<string, TreeEntry> {
-  const said = withMounts(mounts, process.execPath, LIST, root);
-  const entries: [string, TreeEntry][] = JSON.parse(said, (key, value: unknown) =>
+/** The trees at `roots` as listTree gives them. */
+export function listMounted(
+  mounts: readonly Mount[],
+  roots: readonly string[],
+): Map<string, TreeEntry>[] {
+  const said = withMounts(mounts, process.execPath, LIST, ...roots);
+  const trees: [string, TreeEntry][][] = JSON.parse(said, (key, value: unknown) =>
     key === 'mtime' && typeof value === 'string' ? BigInt(value) : value,
   );
-  return new Map(entries);
+  return trees.map(entries => new Map(entries));
+}
+
+function only<T>([one]: readonly T[]): T {
+  if (one === undefined) throw new Error('nothing was listed');
+  return one;
 }
 
 /** The tree of an image as the kernel shows it. */
 export function mountedTree(indexed: Indexed, folder: string): Map<string, TreeEntry> {
   const root = join(folder, 'mounted');
-  return listMounted([erofsMount(indexed, root)], root);
+  return only(listMounted([erofsMount(indexed, root)], [root]));
 }
 
 /** The tree of an image through an overlay, whose upper layer is empty. */
 export function overlaidTree(indexed: Indexed, folder: string): Map<string, TreeEntry> {
-  const [lower, top, root] = ['lower', 'top', 'overlaid'].map(name => join(folder, name));
-  return listMounted(
-    [
-      erofsMount(indexed, lower ?? ''),
-      ['tmpfs', top ?? '', 'tmpfs', 0, 'mode=0755'],
-      [
-        'overlay',
-        root ?? '',
-        'overlay',
-        0,
-        `lowerdir=${lower},upperdir=${top}/upper,workdir=${top}/work`,
-      ],
-    ],
-    root ?? '',
-  );
+  const lower = join(folder, 'lower');
+  const top = join(folder, 'top');
+  const root = join(folder, 'overlaid');
+  const layers = `lowerdir=${lower},upperdir=${top}/upper,workdir=${top}/work`;
+  const mounts: readonly Mount[] = [
+    erofsMount(indexed, lower),
+    ['tmpfs', top, 'tmpfs', 0, 'mode=0755'],
+    ['overlay', root, 'overlay', 0, layers],
+  ];
+  return only(listMounted(mounts, [root]));
 }
