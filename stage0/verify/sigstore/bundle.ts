@@ -10,7 +10,13 @@
 import { createHash, type KeyObject } from 'node:crypto';
 import type { Bundle } from '@sigstore/bundle';
 import { dsse } from '@sigstore/core';
-import { type SignedEntity, type TrustMaterial, toSignedEntity, Verifier } from '@sigstore/verify';
+import {
+  type SignedEntity,
+  type TrustMaterial,
+  toSignedEntity,
+  VerificationError,
+  Verifier,
+} from '@sigstore/verify';
 import { reasonOf, TspodError } from '../../../src/errors.ts';
 import { digestAlgorithm, digestHex } from '../../../src/image/digest.ts';
 import type { FoundSignature, Outcome, Subject } from '../types.ts';
@@ -107,6 +113,10 @@ export async function verifyParsed(
   }
   if (leaf !== undefined) checkPromisedTimes(message, leaf);
   verifyMaterial(message, signed, leaf, root.material);
+  if (message.content.$case === 'dsseEnvelope') {
+    const { payloadType, payload } = message.content.dsseEnvelope;
+    artifact.checkStatement(payloadType, payload);
+  }
   return leaf === undefined ? keySigner(signed.key) : identitySigner(leaf, want);
 }
 
@@ -155,7 +165,6 @@ async function verifyContent(
     const signature = Buffer.from(signatures[0]?.sig ?? []);
     const bytes = dsse.preAuthEncoding(payloadType, Buffer.from(payload));
     const { key, digest } = await verifyBytes([bytes], signature, keys);
-    artifact.checkStatement(payloadType, payload);
     return { key, signature, digest, payloadDigest: sha256(payload) };
   }
   const { messageDigest, signature: raw } = message.content.messageSignature;
@@ -295,13 +304,21 @@ function sha256(bytes: Uint8Array): Buffer {
   return createHash('sha256').update(bytes).digest();
 }
 
-/** One clause; the library hides the telling half in `cause`. */
+/** What does not hold, by the library's codes; its messages say in what way. */
+const LIBRARY_CODES: Readonly<Record<string, string>> = {
+  CERTIFICATE_ERROR: 'its certificate does not hold',
+  TIMESTAMP_ERROR: 'its time of signing is not proven',
+  TLOG_BODY_ERROR: 'its log entry is for another signature',
+  TLOG_ERROR: 'its log entries do not suffice',
+  TLOG_INCLUSION_PROMISE_ERROR: "its log's promise does not hold",
+  TLOG_INCLUSION_PROOF_ERROR: "its log's inclusion proof does not hold",
+  TLOG_MISSING_INCLUSION_ERROR: 'its log entry is not proven',
+};
+
+/** An error of a check as one clause. */
 export function reasonFor(error: unknown): string {
-  const parts: string[] = [];
-  for (let at = error; at instanceof Error && parts.length < 4; at = at.cause) {
-    parts.push(reasonOf(at));
-    // Our own say all that there is to say.
-    if (at instanceof TspodError) break;
-  }
-  return parts.length === 0 ? reasonOf(error) : parts.join(': ');
+  if (!(error instanceof VerificationError)) return reasonOf(error);
+  const what = LIBRARY_CODES[error.code] ?? 'it does not verify';
+  const { cause } = error;
+  return `${what}: ${cause instanceof Error ? cause.message : error.message}`;
 }

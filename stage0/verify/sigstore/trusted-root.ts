@@ -8,7 +8,7 @@
  * another one.
  */
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
-import { TrustedRoot as Message } from '@sigstore/protobuf-specs';
+import { TrustedRoot as Message, type TransparencyLogInstance } from '@sigstore/protobuf-specs';
 import { type TrustMaterial, toTrustMaterial } from '@sigstore/verify';
 import { reasonOf, systemError, TspodError } from '../../../src/errors.ts';
 import { JsonReader } from '../../../src/image/json.ts';
@@ -47,11 +47,22 @@ export function loadTrustedRoot(path: string | undefined): TrustedRoot {
       : parseStrictJson(readBounded(path, what), MAX_FILE, { what, code: 'config' });
   check(value, new JsonReader({ what, code: 'config' }));
   try {
-    return { path, material: toTrustMaterial(Message.fromJSON(value)) };
+    return { path, material: toMaterial(value) };
   } catch (error) {
     // A key or certificate that does not decode.
     throw new TspodError('config', `${what}: ${reasonOf(error)}`, { cause: error });
   }
+}
+
+function toMaterial(value: unknown): TrustMaterial {
+  const message = Message.fromJSON(value);
+  // Of version 0.2. The library would take it for the log's id, by which entries name their log.
+  const byLogId = (log: TransparencyLogInstance) => ({ ...log, checkpointKeyId: undefined });
+  return toTrustMaterial({
+    ...message,
+    tlogs: message.tlogs.map(byLogId),
+    ctlogs: message.ctlogs.map(byLogId),
+  });
 }
 
 function readBounded(path: string, what: string): Uint8Array {
@@ -100,10 +111,6 @@ function checkLog(log: Readonly<Record<string, unknown>>, at: string, read: Json
   checkPeriod(key['validFor'], `${at}.publicKey.validFor`, read);
   const id = read.object(log['logId'], `${at}.logId`);
   checkBytes(id['keyId'], `${at}.logId.keyId`, 64, read);
-  // Of version 0.2; the library would take it for the log's id.
-  if (log['checkpointKeyId'] !== undefined) {
-    read.fail(`${at}.checkpointKeyId`, 'is of a later version');
-  }
 }
 
 function checkAuthority(ca: Readonly<Record<string, unknown>>, at: string, read: JsonReader): void {
@@ -127,7 +134,8 @@ function checkBytes(value: unknown, path: string, max: number, read: JsonReader)
 function checkPeriod(value: unknown, path: string, read: JsonReader): void {
   const period = read.object(value, path);
   const start = time(period['start'], `${path}.start`, read);
-  const end = period['end'] === undefined ? start : time(period['end'], `${path}.end`, read);
+  const end =
+    (period['end'] ?? undefined) === undefined ? start : time(period['end'], `${path}.end`, read);
   if (end < start) read.fail(path, 'ends before it starts');
 }
 
