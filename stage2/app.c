@@ -172,15 +172,17 @@ _Noreturn void start_app(struct app *app, int status_fd)
     if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
         die_errno("can't keep capabilities over the change of user");
     take_identity(&identity);
+    /*
+     * setresuid made the process dumpable or not by the system's setting. Its capabilities, which the app has
+     * not, still keep the app's own processes off; they are given up only after this (CVE-2016-9962).
+     */
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+        die_errno("can't hide from tracers");
     bool admin_for_filter = app->seccomp.len > 0 && !app->no_new_privs;
     set_capabilities(&sets, admin_for_filter);
 
     if (death_signal && (prctl(PR_SET_PDEATHSIG, death_signal, 0, 0, 0) < 0 || getppid() != parent))
         die("can't start: the process that started it is gone");
-    /* setresuid made the process dumpable or not by the system's setting. */
-    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
-        die_errno("can't hide from tracers");
-
     if (!there && !enter_workdir(workdir))
         die_errno("can't change to the working directory \"%s\"", workdir);
     if (app->no_new_privs && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)

@@ -31,6 +31,8 @@ export interface Ended {
 export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly input?: string | Buffer;
+  /** Standard input stays open, for the test to write to. */
+  readonly keepInput?: boolean;
   readonly cwd?: string;
   /** Put between `unshare` and the tool, e.g. `['setpriv', …]`. */
   readonly through?: readonly string[];
@@ -95,7 +97,7 @@ export class Sandbox {
     child.stderr?.on('data', (chunk: Buffer) => err.push(chunk));
     child.stdin?.on('error', () => undefined); // an app that reads nothing may end first
     if (options.input !== undefined) child.stdin?.end(options.input);
-    else child.stdin?.end();
+    else if (!options.keepInput) child.stdin?.end();
     const ended = new Promise<Ended>((resolve, reject) => {
       child.once('error', reject);
       child.once('close', (status, signal) => {
