@@ -3,7 +3,13 @@
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { systemError, TspodError } from '../src/errors.ts';
 import type { App, Isolator, Mount, NameValue, RuntimeApp } from '../src/image/appc.ts';
-import { appFromImageConfig, isCleanAbsolute, MAX_ID } from '../src/image/convert.ts';
+import { type AppcImageManifest, checkAppcPlatform } from '../src/image/appc-manifest.ts';
+import {
+  appFromImageConfig,
+  type ConvertedImage,
+  isCleanAbsolute,
+  MAX_ID,
+} from '../src/image/convert.ts';
 import { toAppcHash } from '../src/image/digest.ts';
 import type { ImageConfig, Raw } from '../src/image/oci.ts';
 import {
@@ -39,6 +45,8 @@ export interface StoredImage {
   /** The name it was asked for by. */
   readonly name: string;
   readonly config: Raw<ImageConfig>;
+  /** Of what came as an ACI; then it counts, not the config. */
+  readonly appc: AppcImageManifest | undefined;
 }
 
 /**
@@ -100,7 +108,7 @@ export function appFromFlags(
       `--name=${name.slice(0, 140)}: it is not a name of lower-case letters, digits and single dashes`,
     );
   }
-  const converted = appFromImageConfig(image.config.value, image.name);
+  const converted = convertedImage(image);
   const base = converted.app;
   const isolators = overrideIsolators(base.isolators ?? [], isolatorsOf(flags));
   readIsolation(isolators, `app "${name}"`);
@@ -126,7 +134,9 @@ export function appFromFlags(
     ...texts('userLabels', flags.userLabels, 'user-label'),
   };
   const groupNamed =
-    flags.group !== undefined || !(converted.groupsOfUser || image.config.value.config.User === '');
+    flags.group !== undefined ||
+    image.appc !== undefined ||
+    !(converted.groupsOfUser || image.config.value.config.User === '');
   const annotations = [
     ...converted.annotations,
     ...flags.annotations.map(text => annotation(text)),
@@ -134,11 +144,36 @@ export function appFromFlags(
   ];
   return {
     name,
-    image: { name: image.name, id: toAppcHash(image.record.id) },
+    image: imageOf(image),
     app,
     ...(flags.readonlyRootfs ? { readOnlyRootFS: true } : {}),
     mounts: [...flags.mounts.map(parseMount), ...mountsOfAll],
     annotations,
+  };
+}
+
+/** An ACI's app is what its manifest says, word for word; without one there is only what flags say. */
+function convertedImage({ appc, config, name }: StoredImage): ConvertedImage {
+  if (appc === undefined) return appFromImageConfig(config.value, name);
+  return {
+    app: appc.app ?? { exec: [], user: '0', group: '0' },
+    groupsOfUser: false,
+    annotations: appc.annotations.filter(({ name }) => !isOurs(name)),
+  };
+}
+
+/** Annotations that a flavor takes for orders: an image has none to give (CVE-2026-53488). */
+function isOurs(annotation: string): boolean {
+  return ['tspod/', 'oci/', 'coreos.com/rkt/'].some(prefix => annotation.startsWith(prefix));
+}
+
+/** In the pod manifest: an ACI by its own id and labels, as rkt. */
+function imageOf({ record, appc, name }: StoredImage): RuntimeApp['image'] {
+  if (appc === undefined || record.appc === undefined) return { name, id: toAppcHash(record.id) };
+  return {
+    name: appc.name,
+    id: toAppcHash(record.appc.id),
+    ...(appc.labels.length === 0 ? {} : { labels: appc.labels }),
   };
 }
 
@@ -149,7 +184,7 @@ export function appFromManifest(
   environment: SharedEnvironment,
 ): RuntimeApp {
   checkPlatform(image);
-  const converted = appFromImageConfig(image.config.value, image.name);
+  const converted = convertedImage(image);
   const base = runtimeApp.app ?? converted.app;
   const app: App = {
     ...base,
@@ -166,7 +201,7 @@ export function appFromManifest(
   const ofUser = runtimeApp.app === undefined && converted.groupsOfUser;
   return {
     ...runtimeApp,
-    image: { ...runtimeApp.image, name: runtimeApp.image.name ?? image.name },
+    image: { ...imageOf(image), ...runtimeApp.image },
     app,
     annotations: [
       ...(runtimeApp.annotations ?? []),
@@ -185,7 +220,11 @@ const ARCHITECTURES: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** rkt's words for an image that is not for this machine. */
-function checkPlatform({ name, config }: StoredImage): void {
+function checkPlatform({ name, config, appc }: StoredImage): void {
+  if (appc !== undefined) {
+    checkAppcPlatform(appc, name);
+    return;
+  }
   const { os, architecture } = config.value;
   const bad = (what: string, found: string, wanted: readonly string[]) =>
     new TspodError(

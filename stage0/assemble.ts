@@ -241,7 +241,7 @@ export function readPodManifest(file: string): PodManifest {
  * Puts volumes into apps. An image's mount point without a volume: what the app writes there belongs to
  * the pod's own layer and starts with the image's content, which is what Docker's anonymous volumes
  * promise, so nothing is mounted. Under a read-only root it must be writable all the same and becomes an
- * empty volume, with rkt's warning.
+ * empty volume, with rkt's warning; so does that of an ACI, whose image expects something from outside there.
  */
 function joinParts(input: AssembleInput, parts: Parts): Pick<Pod, 'manifest' | 'apps'> {
   const volumes = parts.manifest.volumes.map(resolveSource);
@@ -252,7 +252,8 @@ function joinParts(input: AssembleInput, parts: Parts): Pick<Pod, 'manifest' | '
     if (image === undefined || runtimeApp.app === undefined) continue;
     const mounts: Mount[] = [...(runtimeApp.mounts ?? [])];
     const { missing } = placeVolumes(volumes, mounts, runtimeApp.app.mountPoints ?? []);
-    for (const point of runtimeApp.readOnlyRootFS === true ? missing : []) {
+    const needed = runtimeApp.readOnlyRootFS === true || image.appc !== undefined;
+    for (const point of needed ? missing : []) {
       warn(
         input.context,
         `no volume specified for mount point "${point.name}", implicitly creating an "empty" volume. This volume will be removed when the pod is garbage-collected.`,

@@ -20,7 +20,7 @@ import type { Pod, PodApp } from '../src/pod/pod.ts';
 import { checkPodName, claimPodName } from '../src/pod/pod-name.ts';
 import { holdImage } from '../src/store/ensure-layers.ts';
 import { openStore } from '../src/store/store.ts';
-import type { LayerTree, Lease, Store } from '../src/store/types.ts';
+import type { ImageRecord, LayerTree, Lease, Store } from '../src/store/types.ts';
 import { faultPoint } from '../src/sys/fault.ts';
 import { overlayUnavailable } from '../src/sys/overlay.ts';
 import { requireRoot } from '../src/sys/privilege.ts';
@@ -131,9 +131,13 @@ async function resolveImages(
       pullPolicy: args.pullPolicy,
       lease,
     });
-    images.push({ args: image, record, name, config: store.config(record) });
+    images.push({ args: image, ...stored(store, record, name) });
   }
   return images;
+}
+
+function stored(store: Store, record: ImageRecord, name: string): StoredImage {
+  return { record, name, config: store.config(record), appc: store.appcManifest(record)?.value };
 }
 
 /** The images of a pod manifest by id: those that the store has. */
@@ -148,7 +152,7 @@ async function manifestImages(
     if (id === undefined) continue;
     const record = await holdImage(store, lease, () => store.byIdPrefix(id));
     if (record === undefined) continue;
-    images.set(id, { record, name: record.names[0] ?? record.id, config: store.config(record) });
+    images.set(id, stored(store, record, record.names[0] ?? record.id));
   }
   return images;
 }

@@ -13,6 +13,8 @@ export type ImageReference =
   | RegistryReference
   | LayoutReference
   | { readonly kind: 'path'; readonly path: string }
+  /** http or https, and it ends in .aci */
+  | { readonly kind: 'aci-url'; readonly url: URL }
   /** A digest or a prefix of one, as `Store.byIdPrefix` takes it. */
   | { readonly kind: 'id'; readonly id: string }
   /** Anything else: an existing path, a bare hex id, or a name that the store may know. */
@@ -63,6 +65,8 @@ export function parseReference(text: string): ImageReference {
       return parseLayoutReference(scheme[1], scheme[2] ?? '', text);
     default:
   }
+  if (scheme !== null && text.includes('://')) return parseUrl(text);
+  if (text.endsWith('.aci')) return { kind: 'path', path: text };
   refuseLater(text, scheme?.[1]);
   return { kind: 'name', name: text };
 }
@@ -162,18 +166,52 @@ function parseId(text: string): ImageReference {
   return { kind: 'id', id: `${algorithm}:${hex}` };
 }
 
+/** `file:`, `http:` and `https:`, each of an ACI, as rkt takes them. */
+function parseUrl(text: string): ImageReference {
+  if (!URL.canParse(text)) throw bad(text, 'it is not a URL');
+  const url = new URL(text);
+  if (url.protocol === 'file:') {
+    if (url.host !== '') throw bad(text, 'a file: URL has three slashes');
+    return { kind: 'path', path: decodedPath(url, text) };
+  }
+  if (url.protocol !== 'https:' && url.protocol !== 'http:') {
+    throw new TspodError(
+      'unsupported',
+      `image ${quote(text)}: ${url.protocol} URLs can't be fetched`,
+      {
+        hint: 'use https://HOST/PATH.aci, docker://HOST/NAME:TAG or a file',
+      },
+    );
+  }
+  // They would be kept with the image, and shown.
+  if (url.username !== '' || url.password !== '') {
+    throw bad('', 'credentials do not belong into a URL: they are configured in auth.d');
+  }
+  if (!url.pathname.endsWith('.aci')) throw bad(text, 'a URL has to end in .aci');
+  url.hash = '';
+  return { kind: 'aci-url', url };
+}
+
+function decodedPath(url: URL, text: string): string {
+  try {
+    const path = decodeURIComponent(url.pathname);
+    if (!path.includes('\0')) return path;
+  } catch {
+    // told below
+  }
+  throw bad(text, 'its path is not well encoded');
+}
+
 /** Sources of rkt that this version does not have, each by its name. */
 function refuseLater(text: string, scheme: string | undefined): void {
   const unsupported = (what: string) =>
     new TspodError('unsupported', `image ${quote(text)}: ${what} can't be fetched`, {
-      hint: 'use docker://HOST/NAME:TAG, oci:FOLDER or oci-archive:FILE',
+      hint: 'use docker://HOST/NAME:TAG, oci:FOLDER, oci-archive:FILE or an ACI',
     });
-  if (text.includes('://')) throw unsupported(`${scheme ?? 'such'} URLs`);
   if (scheme === 'cimd') throw unsupported('cimd: URLs');
   if (scheme === 'docker-archive' || scheme === 'containers-storage' || scheme === 'dir') {
     throw unsupported(`${scheme}: images`);
   }
-  if (text.endsWith('.aci')) throw unsupported('ACI files');
 }
 
 function bad(text: string, why: string): TspodError {

@@ -4,6 +4,7 @@
  */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import type { RuntimeApp } from '../image/appc.ts';
 import { type Digest, fromAppcHash } from '../image/digest.ts';
 import { STATUS_FOLDER } from './folder.ts';
 import { type PodView, podProcess } from './lifecycle.ts';
@@ -50,7 +51,7 @@ export function reportPod(pod: PodView): PodReport {
       return {
         name: app.name,
         imageId: fromAppcHash(app.image.id),
-        imageName: app.image.name,
+        imageName: imageName(app.image),
         state: appState(pod, exitCode),
         exitCode,
         mounts: (app.mounts ?? []).map(mount => {
@@ -112,4 +113,10 @@ function readOrUndefined(path: string): Buffer | undefined {
 
 function timeOf(path: string): number | undefined {
   return statSync(path, { throwIfNoEntry: false })?.mtimeMs;
+}
+
+/** rkt shows the version with the name. */
+function imageName({ name, labels }: RuntimeApp['image']): string | undefined {
+  const version = labels?.find(label => label.name === 'version')?.value;
+  return name === undefined || version === undefined ? name : `${name}:${version}`;
 }

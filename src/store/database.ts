@@ -12,11 +12,11 @@ import { systemError, TspodError } from '../errors.ts';
 import { type Digest, parseDigest } from '../image/digest.ts';
 import { lastUse, readImageRecord, recordedIds, type StoredImage } from './image-record.ts';
 import type { Layout } from './layout.ts';
-import type { ImageRecord } from './types.ts';
+import type { Download, ImageRecord } from './types.ts';
 
 /** "tspd": tells file(1) and us whose database this is. */
 const APPLICATION_ID = 0x74737064;
-const SCHEMA_VERSION = 2;
+const SCHEMA_VERSION = 3;
 const BUSY_TIMEOUT_MS = 30_000;
 
 const SCHEMA_1 = `
@@ -49,6 +49,15 @@ const SCHEMA_1 = `
 const SCHEMA_2 = `
   ALTER TABLE images ADD COLUMN appc_id TEXT;
   ALTER TABLE images ADD COLUMN appc_manifest TEXT;
+`;
+
+/** What a server said of the file that a name (a URL) led to. */
+const SCHEMA_3 = `
+  CREATE TABLE downloads (
+    name TEXT PRIMARY KEY REFERENCES names (name) ON DELETE CASCADE,
+    etag TEXT,
+    fresh_until INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
 `;
 
 type Row = Record<string, unknown>;
@@ -118,6 +127,25 @@ export class Database {
       }
       for (const id of changed) beforeCommit(this.#stored(db, id));
       return this.#known(db, image.id);
+    });
+  }
+
+  download(name: string): Download | undefined {
+    return this.#read(db => {
+      const row = db.prepare('SELECT * FROM downloads WHERE name = ?').get(name);
+      if (row === undefined) return undefined;
+      const etag = row.etag === null ? undefined : text(row, 'etag');
+      return { etag, freshUntil: integer(row, 'fresh_until') };
+    });
+  }
+
+  /** Nothing is kept for a name that leads to no image. */
+  setDownload(name: string, { etag, freshUntil }: Download): void {
+    this.#write(db => {
+      db.prepare(
+        `INSERT OR REPLACE INTO downloads (name, etag, fresh_until)
+         SELECT name, ?, ? FROM names WHERE name = ?`,
+      ).run(etag ?? null, freshUntil, name);
     });
   }
 
@@ -244,6 +272,7 @@ export class Database {
       const now = schemaVersion(db);
       if (now === 0) db.exec(SCHEMA_1);
       if (now < 2) db.exec(SCHEMA_2);
+      if (now < 3) db.exec(SCHEMA_3);
       if (now === 0) this.#rebuild(db);
       db.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${SCHEMA_VERSION}`);
     });
@@ -319,7 +348,7 @@ let empty: DatabaseSync | undefined;
 function emptyDatabase(): DatabaseSync {
   if (empty === undefined) {
     empty = new DatabaseSync(':memory:');
-    empty.exec(SCHEMA_1 + SCHEMA_2);
+    empty.exec(SCHEMA_1 + SCHEMA_2 + SCHEMA_3);
   }
   return empty;
 }

@@ -32,6 +32,8 @@ function byReference(store: Store, text: string): ImageRecord | undefined {
         return store.byName(canonicalReference(reference));
       case 'name':
         return store.byName(canonicalReference(parseRegistryReference(reference.name)));
+      case 'aci-url':
+        return store.byName(reference.url.href);
       default:
         return undefined;
     }

@@ -26,7 +26,7 @@ import { type Layers, openLayerStore, settleLayers } from './layers.ts';
 import { Layout } from './layout.ts';
 import { openLease } from './leases.ts';
 import { withStoreLock } from './locks.ts';
-import type { BlobStore, ImageRecord, LayerForm, Lease, Store } from './types.ts';
+import type { BlobStore, Download, ImageRecord, LayerForm, Lease, Store } from './types.ts';
 
 /** rkt: `image ID too short`. */
 const SHORTEST_PREFIX = 2;
@@ -134,6 +134,15 @@ class FileStore implements Store {
 
   images(): readonly ImageRecord[] {
     return this.#database.all();
+  }
+
+  download(name: string): Download | undefined {
+    return this.#database.download(name);
+  }
+
+  setDownload(name: string, download: Download): void {
+    this.#writable();
+    this.#database.setDownload(name, download);
   }
 
   byName(name: string): ImageRecord | undefined {

@@ -49,6 +49,13 @@ export interface ImageRecord {
   readonly appc?: AppcOrigin;
 }
 
+/** What a server said when it gave out the file that a name leads to (RFC 9111). */
+export interface Download {
+  readonly etag: string | undefined;
+  /** ms since the epoch; until then the server need not be asked */
+  readonly freshUntil: number;
+}
+
 export interface AppcOrigin {
   /** SHA-512 of the uncompressed archive: the image id, as rkt has it. */
   readonly id: Digest;
@@ -210,6 +217,9 @@ export interface Store {
     readonly appc?: AppcOrigin;
   }): ImageRecord;
   images(): readonly ImageRecord[];
+  /** What is known of the download that `name` came from. */
+  download(name: string): Download | undefined;
+  setDownload(name: string, download: Download): void;
   /** Exact full name as `ImageRecord.names` has it. */
   byName(name: string): ImageRecord | undefined;
   /**

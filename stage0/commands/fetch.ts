@@ -8,7 +8,7 @@ import { openStore } from '../../src/store/store.ts';
 import type { PullPolicy } from '../args/types.ts';
 import { fetchImage } from '../fetch/fetch.ts';
 import { directoryForm } from '../unpack/directory.ts';
-import { showImageId } from './image-id.ts';
+import { imageId, showImageId } from './image-id.ts';
 
 const SHORT_DIGITS = 32;
 
@@ -23,7 +23,7 @@ export interface FetchArgs {
 export async function run(context: Context, { positionals, flags }: FetchArgs): Promise<number> {
   if (positionals.length === 0) {
     throw new TspodError('usage', 'fetch: must provide at least one image', {
-      hint: 'for example docker://HOST/NAME:TAG or oci:FOLDER:TAG',
+      hint: 'for example docker://HOST/NAME:TAG, oci:FOLDER:TAG, HOST/NAME:VERSION or FILE.aci',
     });
   }
   const store = openStore(context.dir, { forms: [directoryForm] });
@@ -34,7 +34,7 @@ export async function run(context: Context, { positionals, flags }: FetchArgs): 
         pullPolicy: flags.pullPolicy,
         lease,
       });
-      const id = showImageId(context, image.id, flags.full ? undefined : SHORT_DIGITS);
+      const id = showImageId(context, imageId(image), flags.full ? undefined : SHORT_DIGITS);
       process.stdout.write(`${id}\n`);
     }
   } finally {

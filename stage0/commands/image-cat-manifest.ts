@@ -1,6 +1,6 @@
 /**
- * `tspod image cat-manifest IMAGE`: rkt prints an image's appc manifest; an OCI image's is its OCI image
- * manifest. With `--pretty-print=false` these are the very bytes that the manifest's digest is of.
+ * `tspod image cat-manifest IMAGE`: the appc manifest of what came as an ACI, as rkt; an OCI image's is its OCI
+ * image manifest. With `--pretty-print=false` these are the very bytes, as they came.
  */
 import type { Context } from '../../src/context.ts';
 import { TspodError } from '../../src/errors.ts';
@@ -23,7 +23,8 @@ export async function run(
   }
   const store = openStore(context.dir, { forms: [directoryForm] });
   try {
-    const { bytes } = store.manifest(findImage(store, text));
+    const image = findImage(store, text);
+    const { bytes } = store.appcManifest(image) ?? store.manifest(image);
     if (flags.prettyPrint) {
       const document: unknown = JSON.parse(Buffer.from(bytes).toString());
       process.stdout.write(`${JSON.stringify(document, undefined, '\t')}\n`);

@@ -5,11 +5,12 @@
 import type { Context } from '../../src/context.ts';
 import { TspodError } from '../../src/errors.ts';
 import { humanSize, humanTime, longTime } from '../../src/humanize.ts';
+import { toAppcHash } from '../../src/image/digest.ts';
 import { openStore } from '../../src/store/store.ts';
 import type { ImageRecord, Store } from '../../src/store/types.ts';
 import { renderTable } from '../../src/table.ts';
 import { directoryForm } from '../unpack/directory.ts';
-import { showImageId } from './image-id.ts';
+import { imageId, showImageId } from './image-id.ts';
 
 const SHORT_DIGITS = 12;
 
@@ -41,7 +42,7 @@ const FIELDS: ReadonlyMap<string, Field> = new Map([
     {
       header: 'ID',
       show: (image, context, full) =>
-        showImageId(context, image.id, full ? undefined : SHORT_DIGITS),
+        showImageId(context, imageId(image), full ? undefined : SHORT_DIGITS),
     },
   ],
   ['name', { header: 'NAME', show: (image, context) => showName(context, image) || '<none>' }],
@@ -94,13 +95,16 @@ export async function run(context: Context, { flags }: ImageListArgs): Promise<n
 function toJson(store: Store, context: Context, image: ImageRecord): Record<string, unknown> {
   const nanoseconds = (ms: number) => ms * 1e6;
   return {
-    id: showImageId(context, image.id),
+    id: showImageId(context, imageId(image)),
     name: showName(context, image),
     import_time: nanoseconds(image.importedAt),
     last_used_time: nanoseconds(image.lastUsedAt),
     size: image.size,
     names: image.names,
     manifest_digest: image.manifestDigest,
+    ...(image.appc === undefined
+      ? {}
+      : { aci: { id: toAppcHash(image.appc.id), oci_id: image.id } }),
     verdict: image.verdict,
     layers: image.layers.map(({ diffId, blob }) => ({
       diff_id: diffId,
@@ -113,7 +117,7 @@ function toJson(store: Store, context: Context, image: ImageRecord): Record<stri
 
 /** rkt shows images of Docker registries without the transport. */
 function showName(context: Context, image: ImageRecord): string {
-  const name = image.names[0] ?? '';
+  const name = image.names.find(each => image.appc === undefined || !each.includes('://')) ?? '';
   return context.program === 'rkt' ? name.replace(/^docker:\/\//, '') : name;
 }
 

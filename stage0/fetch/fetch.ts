@@ -7,6 +7,7 @@ import { existsSync, lstatSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { type Context, warn } from '../../src/context.ts';
 import { TspodError } from '../../src/errors.ts';
+import { parseAppcReference } from '../../src/image/appc-reference.ts';
 import type { Digest } from '../../src/image/digest.ts';
 import type { Descriptor, ImageManifest, Raw } from '../../src/image/oci.ts';
 import {
@@ -24,10 +25,13 @@ import {
   parseReference,
   type RegistryReference,
 } from '../../src/image/reference.ts';
+import { imageDigests } from '../../src/store/digests.ts';
 import { ensureLayers } from '../../src/store/ensure-layers.ts';
 import { findImage } from '../../src/store/find-image.ts';
 import type { ImageRecord, Lease, Store } from '../../src/store/types.ts';
 import { admitImage } from '../verify/policy.ts';
+import type { AciTarget } from './aci/fetch-aci.ts';
+import { archiveKind } from './archive-kind.ts';
 import { checkLayerType } from './compression.ts';
 import type { Timing } from './retry.ts';
 import type { ImageSource } from './source.ts';
@@ -61,8 +65,9 @@ export async function fetchImage(
   text: string,
   options: FetchOptions,
 ): Promise<FetchedImage> {
-  const target = resolveText(store, parseReference(text), text);
+  const target = resolveText(store, parseReference(text), text, options.pullPolicy);
   if ('image' in target) return stored(store, options.lease, target.image, target.name);
+  if ('aci' in target) return fromAci(context, store, target.aci, options);
   const { remote } = target;
   const name = canonicalReference(remote);
   const known = store.byName(name);
@@ -92,17 +97,25 @@ function fromStore(remote: RegistryReference | LayoutReference, policy: PullPoli
 
 type Target =
   | { readonly image: ImageRecord; readonly name: string }
-  | { readonly remote: RegistryReference | LayoutReference };
+  | { readonly remote: RegistryReference | LayoutReference }
+  | { readonly aci: AciTarget };
 
 /** rkt's order: image id, then path, then name. */
-function resolveText(store: Store, reference: ImageReference, text: string): Target {
+function resolveText(
+  store: Store,
+  reference: ImageReference,
+  text: string,
+  policy: PullPolicy,
+): Target {
   switch (reference.kind) {
     case 'registry':
     case 'oci':
     case 'oci-archive':
       return { remote: reference };
     case 'path':
-      return { remote: layoutAt(reference.path, text) };
+      return fileAt(reference.path, text);
+    case 'aci-url':
+      return { aci: { kind: 'aci-url', url: reference.url } };
     case 'id': {
       const image = store.byIdPrefix(reference.id);
       if (image !== undefined) return { image, name: image.names[0] ?? image.id };
@@ -115,30 +128,40 @@ function resolveText(store: Store, reference: ImageReference, text: string): Tar
         const image = store.byIdPrefix(text);
         if (image !== undefined) return { image, name: image.names[0] ?? image.id };
       }
-      if (existsSync(text)) return { remote: layoutAt(text, text) };
-      return namedImage(store, text);
+      if (existsSync(text)) return fileAt(text, text);
+      return namedImage(store, text, policy);
     }
   }
 }
 
-function namedImage(store: Store, text: string): Target {
+/** By a name that the store knows, or one that can be discovered (appc). */
+function namedImage(store: Store, text: string, policy: PullPolicy): Target {
+  const reference = parseAppcReference(text);
   try {
     const image = findImage(store, text);
+    if (policy === 'update' && reference !== undefined && image.appc !== undefined) {
+      return { aci: { kind: 'aci-name', reference } };
+    }
     return { image, name: image.names.find(name => name.includes(text)) ?? image.id };
   } catch (error) {
     if (!(error instanceof TspodError) || error.code !== 'not-found') throw error;
+    if (reference !== undefined) return { aci: { kind: 'aci-name', reference } };
     throw new TspodError('not-found', `image "${text}": neither a file nor an image in the store`, {
       hint: `to fetch it from a registry write docker://${text}`,
     });
   }
 }
 
-/** A bare path: a layout's folder or a tar of one. */
-function layoutAt(path: string, text: string): LayoutReference {
+/** A bare path: an ACI, a layout's folder, or a tar of one. */
+function fileAt(path: string, text: string): Target {
   const stat = statSync(path, { throwIfNoEntry: false });
   if (stat === undefined)
     throw new TspodError('not-found', `image "${text}": no such file or folder`);
-  if (stat.isFile()) return { kind: 'oci-archive', path, tag: undefined };
+  if (stat.isFile()) {
+    return archiveKind(path) === 'aci'
+      ? { aci: { kind: 'aci-file', path } }
+      : { remote: { kind: 'oci-archive', path, tag: undefined } };
+  }
   if (!stat.isDirectory())
     throw new TspodError('reference', `image "${text}": not a file or folder`);
   if (lstatSync(join(path, 'oci-layout'), { throwIfNoEntry: false }) === undefined) {
@@ -146,7 +169,28 @@ function layoutAt(path: string, text: string): LayoutReference {
       hint: 'it has no file "oci-layout"',
     });
   }
-  return { kind: 'oci', path, tag: undefined };
+  return { remote: { kind: 'oci', path, tag: undefined } };
+}
+
+async function fromAci(
+  context: Context,
+  store: Store,
+  target: AciTarget,
+  { pullPolicy, lease, timing }: FetchOptions,
+): Promise<FetchedImage> {
+  const { fetchAci, loadConfig, openProgress } = await import('./aci.ts');
+  const progress = openProgress();
+  try {
+    return await fetchAci(context, store, target, {
+      pullPolicy,
+      lease,
+      progress,
+      config: loadConfig(context),
+      ...(timing === undefined ? {} : { timing }),
+    });
+  } finally {
+    progress.close();
+  }
 }
 
 async function stored(
@@ -155,11 +199,7 @@ async function stored(
   image: ImageRecord,
   name: string,
 ): Promise<FetchedImage> {
-  lease.add(
-    image.id,
-    image.manifestDigest,
-    ...image.layers.flatMap(({ blob, diffId }) => [blob.digest, diffId]),
-  );
+  lease.add(...imageDigests(image));
   if (image.layers.some(({ diffId }) => !store.layers.has(diffId))) {
     await ensureLayers(store, image);
   }

@@ -7,7 +7,7 @@
 import { createReadStream } from 'node:fs';
 import { TspodError } from '../../src/errors.ts';
 import type { Digest } from '../../src/image/digest.ts';
-import type { Compression, Descriptor } from '../../src/image/oci.ts';
+import type { AciTransform, Compression, Descriptor, Packing } from '../../src/image/oci.ts';
 import { shortDigest } from '../../src/image/reference.ts';
 import type { BlobWriter, Store } from '../../src/store/types.ts';
 import { usedUp } from '../../src/sys/scavenge.ts';
@@ -22,11 +22,13 @@ const CHUNK = 1024 * 1024;
 export interface WantedLayer {
   readonly blob: Descriptor;
   readonly diffId: Digest;
+  /** The blob is an ACI. */
+  readonly transform?: AciTransform;
 }
 
 export interface LayerContext {
   readonly store: Store;
-  readonly source: ImageSource;
+  readonly source: Pick<ImageSource, 'blob'>;
   readonly progress: Progress;
   /** Told once per layer that another process is writing. */
   readonly onWait: () => void;
@@ -126,7 +128,7 @@ const UNPACK_CODES: ReadonlySet<string> = new Set(['unpack', 'digest', 'protocol
 /** Blob and layer in one pass. */
 async function streamLayer(
   { store, source, onWait, stop }: LayerContext,
-  { blob, diffId }: WantedLayer,
+  { blob, diffId, transform }: WantedLayer,
   writer: BlobWriter,
   item: ProgressItem,
 ): Promise<void> {
@@ -151,8 +153,8 @@ async function streamLayer(
     const open = async () => {
       opened = true;
       await unpack(async () => {
-        const compression = checkCompression(blob, compressionOfBytes(head));
-        layer = await store.layers.open(diffId, compression, onWait, stop.signal);
+        const packing = packingOf(blob, transform, compressionOfBytes(head));
+        layer = await store.layers.open(diffId, packing, onWait, stop.signal);
         if (head.length > 0) await layer?.write(head);
       });
     };
@@ -191,12 +193,12 @@ async function streamLayer(
 /** From the verified blob in the store. */
 async function unpackBlob(
   { store, onWait, stop }: LayerContext,
-  { blob, diffId }: WantedLayer,
+  { blob, diffId, transform }: WantedLayer,
 ): Promise<void> {
   if (store.layers.has(diffId)) return;
   const path = store.blobs.path(blob.digest);
-  const compression = checkCompression(blob, await sniffFile(path));
-  const layer = await store.layers.open(diffId, compression, onWait, stop.signal);
+  const packing = packingOf(blob, transform, await sniffFile(path));
+  const layer = await store.layers.open(diffId, packing, onWait, stop.signal);
   if (layer === undefined) return;
   try {
     for await (const chunk of createReadStream(path, { highWaterMark: CHUNK })) {
@@ -208,6 +210,17 @@ async function unpackBlob(
     throw error;
   }
   await layer.commit();
+}
+
+/** An ACI says by its bytes alone how it is compressed. */
+function packingOf(
+  blob: Descriptor,
+  transform: AciTransform | undefined,
+  actual: Compression,
+): Packing {
+  return transform === undefined
+    ? checkCompression(blob, actual)
+    : { compression: actual, transform };
 }
 
 async function sniffFile(path: string): Promise<Compression> {

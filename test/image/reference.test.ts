@@ -64,7 +64,10 @@ test.each([
   `sha256:${HEX}a`,
   'oci:',
   'oci:x:',
-  'https://x/y.aci',
+  'https://x/y',
+  'https://user:secret@x/y.aci',
+  'ftp://x/y.aci',
+  'file://host/y.aci',
   'docker-archive:x',
 ])('refused: %j', text => {
   expect(() => parseReference(text)).toThrow(TspodError);

@@ -111,6 +111,7 @@ export function imageOf(
   const blob = { mediaType: 'application/vnd.oci.image.layer.v1.tar', digest: diffId, size: 1 };
   return {
     name,
+    appc: undefined,
     args: {
       reference: name,
       flags: { ...NO_FLAGS, ...wanted.flags },
