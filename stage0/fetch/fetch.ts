@@ -240,6 +240,13 @@ async function fetchFrom(
   lease.add(manifest.digest, configBlob.digest, ...layers.map(({ digest }) => digest));
   const former = store.images().find(image => image.manifestDigest === manifest.digest);
   const verdict = former?.verdict.admitted ? former.verdict : admitImage(context, source.name);
+  if (former !== undefined && former.verdict === verdict) {
+    lease.add(...former.layers.map(({ diffId }) => diffId));
+    if (isWhole(store, former, source.name)) {
+      store.touch(former);
+      return former;
+    }
+  }
   layers.forEach(checkLayerType);
   const bytes = await source.document(configBlob, CONFIG_MAX_BYTES);
   const config = parseImageConfig(bytes, configBlob.digest);
@@ -255,6 +262,17 @@ async function fetchFrom(
     progress.close();
   }
   return store.addImage({ name: source.name, manifest, config, verdict });
+}
+
+/** Under this name already, with all its parts: a record that is written again costs a handful of fsyncs. */
+function isWhole(store: Store, image: ImageRecord, name: string): boolean {
+  return (
+    store.byName(name)?.manifestDigest === image.manifestDigest &&
+    [image.id, image.manifestDigest].every(digest => store.blobs.has(digest)) &&
+    image.layers.every(
+      ({ blob, diffId }) => store.blobs.has(blob.digest) && store.layers.has(diffId),
+    )
+  );
 }
 
 function pair(

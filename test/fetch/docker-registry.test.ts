@@ -1,7 +1,7 @@
 /** Debian's docker-registry on loopback, with TLS and a password, filled by skopeo; and OCI layouts. */
 import { execFileSync, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -58,6 +58,26 @@ test('a layout, as folder and as tar: by tag, alone, by bare path', async () => 
   expect((await get(`oci-archive:${dir}/two.tar:one`)).image.id).toBe(one.config.digest);
   expect((await get(`${dir}/alone`)).image.id).toBe(one.config.digest);
   await expect(get(`oci:${dir}/two:three`)).rejects.toThrow(/no image of this name/);
+});
+
+test('a layout that did not change writes nothing; one that did, or whose layer is gone, does', async () => {
+  const one = makeImage([randomBytes(5000)]);
+  const two = makeImage([randomBytes(5000)]);
+  const record = (id: string) =>
+    statSync(join(dir, 'store/cas/v1/images', `${id.replace(':', '-')}.json`));
+  writeLayout(join(dir, 'layout'), { one });
+  const id = (await get(`oci:${dir}/layout:one`)).image.id;
+  const before = record(id);
+  expect((await get(`oci:${dir}/layout:one`)).image.id).toBe(id);
+  expect(record(id).ino).toBe(before.ino);
+  rmSync(join(dir, 'store/cas/v1/layers'), { recursive: true });
+  expect((await get(`oci:${dir}/layout:one`)).image.id).toBe(id);
+  expect(readdirSync(join(dir, 'store/cas/v1/layers'))).not.toEqual([]);
+  // The same name for another image, and another name for the same.
+  writeLayout(join(dir, 'layout'), { one: two });
+  expect((await get(`oci:${dir}/layout:one`)).image.id).toBe(two.config.digest);
+  writeLayout(join(dir, 'layout'), { one: two, other: two });
+  expect((await get(`oci:${dir}/layout:other`)).image.names.length).toBe(2);
 });
 
 test('a layout whose blobs are a link elsewhere is refused', async () => {
