@@ -76,9 +76,9 @@ export class Gpg {
     });
   }
 
-  /** A dialogue of --edit-key. */
-  edit(fingerprint: string, answers: readonly string[]): void {
-    const args = ['--expert', '--command-fd=0', '--status-fd=2', '--edit-key', fingerprint];
+  /** A dialogue of --edit-key, or of another command. */
+  edit(fingerprint: string, answers: readonly string[], command = '--edit-key'): string {
+    const args = ['--expert', '--command-fd=0', '--status-fd=2', command, fingerprint];
     const env = { PATH: process.env['PATH'], GNUPGHOME: this.home };
     const run = spawnSync(
       'gpg',
@@ -89,7 +89,8 @@ export class Gpg {
         encoding: 'utf8',
       },
     );
-    if (run.status !== 0) throw new Error(`gpg --edit-key: ${run.stderr}`);
+    if (run.status !== 0) throw new Error(`gpg ${command}: ${run.stderr}`);
+    return run.stdout;
   }
 
   exported(...names: readonly string[]): Buffer {

@@ -18,11 +18,14 @@ beforeAll(() => {
 afterAll(() => gpg.close());
 
 function subjectOf(content: Uint8Array | (() => Iterable<Uint8Array>)): Subject {
+  const chunks = typeof content === 'function' ? content : () => [content];
+  const hash = createHash('sha512');
+  for (const chunk of chunks()) hash.update(chunk);
   return {
     name: 'example.com/app',
     reference: 'example.com/app:1',
-    digest: parseDigest(`sha256:${createHash('sha256').update('').digest('hex')}`, 'test'),
-    content: typeof content === 'function' ? content : () => [content],
+    digest: parseDigest(`sha512:${hash.digest('hex')}`, 'test'),
+    content: chunks,
   };
 }
 
@@ -306,6 +309,29 @@ const CASES: readonly Case[] = [
     ours: /revoked/,
   },
   {
+    name: 'a key that its designated revoker has revoked',
+    make: () => {
+      const key = gpg.key('designates', 'rsa2048');
+      const revoker = gpg.key('revoker', 'rsa2048');
+      const signature = gpg.sign(CONTENT, key);
+      gpg.edit(key, ['addrevoker', revoker, 'y', 'save']);
+      const certificate = gpg.edit(key, ['y', '0', '', 'y'], '--desig-revoke');
+      gpg.run(['--import'], { input: certificate });
+      return { keyring: gpg.exported(key, revoker), signature };
+    },
+    ours: /can't be used: .*: the key is revoked by another key/,
+  },
+  {
+    name: 'a key with a designated revoker who has not revoked it',
+    make: () => {
+      const key = gpg.key('designates2', 'rsa2048');
+      const revoker = gpg.key('revoker2', 'rsa2048');
+      gpg.edit(key, ['addrevoker', revoker, 'y', 'save']);
+      return { keyring: gpg.exported(key, revoker), signature: gpg.sign(CONTENT, key) };
+    },
+    ours: 'accepted',
+  },
+  {
     name: 'an expired signature',
     make: () => {
       const key = gpg.key('sigexp', 'ed25519', { day: '2020-01-01' });
@@ -373,6 +399,14 @@ describe('decided as gpgv does', () => {
       detail: 'namely <namely@example.com>',
       origin: 'image.asc',
     });
+  });
+
+  test('content that is not what the subject’s digest says', async () => {
+    const key = gpg.key('swapped', 'ed25519');
+    const found = { kind: 'openpgp', origin: 'x', bytes: gpg.sign(CONTENT, key) } as const;
+    const subject = { ...subjectOf(flipped(CONTENT, 0)), content: () => [CONTENT] };
+    const outcome = await verifyOpenPgp(found, subject, trusted(gpg.exported(key)));
+    expect(reason(outcome)).toMatch(/^the content that was read is not sha512:/);
   });
 
   test('MD5', async () => {
@@ -465,6 +499,21 @@ describe('several signatures and keys', () => {
       [...after, ...before],
     ]) {
       expect(reason(await verifyOpenPgp(found, subject, keys))).toMatch(/revoked/);
+    }
+  });
+
+  test('a copy that can not be read bars the key', async () => {
+    const key = gpg.key('copies2', 'ed25519');
+    const [good] = trusted(gpg.exported(key));
+    if (good === undefined) throw new Error('no key');
+    const found = { kind: 'openpgp', origin: 'x', bytes: gpg.sign(CONTENT, key) } as const;
+    const bad = { ...good, bytes: good.bytes.subarray(0, 60), path: '/bad' };
+    for (const keys of [
+      [good, bad],
+      [bad, good],
+    ]) {
+      const outcome = await verifyOpenPgp(found, subjectOf(CONTENT), keys);
+      expect(reason(outcome)).toMatch(/^the trusted key [0-9a-f]{40} can't be used: \/bad: /);
     }
   });
 

@@ -16,6 +16,12 @@ export interface SignedHash {
   readonly suffix: Uint8Array;
 }
 
+/** The content's own digest. */
+export function plainHash(algorithm: string): SignedHash {
+  const none = new Uint8Array(0);
+  return { algorithm, salt: none, text: false, suffix: none };
+}
+
 /** The digests in the order of `wanted`. */
 export async function hashContent(
   content: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,

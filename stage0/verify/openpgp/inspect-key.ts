@@ -6,7 +6,7 @@ import type { Config, PublicKey } from 'openpgp';
 import { reasonOf, TspodError } from '../../../src/errors.ts';
 import type { KeyBlock } from './key-block.ts';
 import { printable } from './packets.ts';
-import { checkCurves, configOf } from './strictness.ts';
+import { checkCurves, checkForeignRevocations, configOf } from './strictness.ts';
 
 export interface InspectedKey {
   readonly fingerprint: string;
@@ -69,6 +69,7 @@ async function holds(check: () => Promise<unknown>): Promise<boolean> {
 async function faultOf(key: PublicKey, config: Config): Promise<string | undefined> {
   try {
     checkCurves([key]);
+    checkForeignRevocations(key);
     await key.getSigningKey(undefined, undefined, undefined, config);
     return undefined;
   } catch (error) {

@@ -3,7 +3,7 @@
  * it. Self-signatures and bindings with SHA-1 count, as for gpg: keys of before 2020 have no others, and they
  * can only be forged by who has the key sign what he chose.
  */
-import type { Key, Subkey } from 'openpgp';
+import type { Key, PublicKey, Subkey } from 'openpgp';
 
 type Library = typeof import('./library.ts');
 
@@ -29,5 +29,17 @@ export function checkCurves(keys: readonly (Key | Subkey)[]): void {
     const { curve } = key.getAlgorithmInfo();
     if (curve === undefined || !/^(?:brainpool|secp256k1)/.test(curve)) continue;
     throw new Error(`keys on the curve ${curve} are not supported`);
+  }
+}
+
+/**
+ * A key may name another one that can revoke it (RFC 9580, 5.2.3.23), which the library knows nothing of. Such a
+ * revocation is believed unchecked.
+ * @throws Error when there is one
+ */
+export function checkForeignRevocations(key: PublicKey): void {
+  const own = key.getKeyID();
+  if (key.revocationSignatures.some(({ issuerKeyID }) => !issuerKeyID.equals(own))) {
+    throw new Error('the key is revoked by another key');
   }
 }

@@ -6,9 +6,11 @@
  */
 import type { PublicKey, SignaturePacket, Subkey } from 'openpgp';
 import { reasonOf } from '../../../src/errors.ts';
+import { digestAlgorithm, digestHex } from '../../../src/image/digest.ts';
 import type { FoundSignature, Outcome, Subject } from '../types.ts';
-import { hashContent, type SignedHash } from './digests.ts';
+import { hashContent, plainHash, type SignedHash } from './digests.ts';
 import type { TrustedKey } from './keystore.ts';
+import { loadKeys } from './load-keys.ts';
 import { printable } from './packets.ts';
 import { type ReadSignature, readSignatureFile } from './signature-file.ts';
 import { checkCurves, configOf } from './strictness.ts';
@@ -47,7 +49,7 @@ export async function verifyOpenPgp(
     return refused(printable(reasonOf(error)));
   }
   const library = await import('./library.ts');
-  const { trusted, faults } = await loadKeys(library, keys);
+  const { keys: trusted, faults } = await loadKeys(library, keys);
   const candidates: Candidate[] = [];
   const reasons: string[] = [];
   for (const { bytes, signed } of signatures) {
@@ -63,10 +65,14 @@ export async function verifyOpenPgp(
     }
   }
   if (candidates.length === 0) return refused(chooseReason(reasons));
-  const digests = await hashContent(
-    subject.content(),
-    candidates.map(({ signed }) => signed),
-  );
+  const [own, ...digests] = await hashContent(subject.content(), [
+    plainHash(digestAlgorithm(subject.digest)),
+    ...candidates.map(({ signed }) => signed),
+  ]);
+  // What is signed and what the verdict is kept for are to be the same bytes.
+  if (own === undefined || Buffer.from(own).toString('hex') !== digestHex(subject.digest)) {
+    return refused(`the content that was read is not ${subject.digest}`);
+  }
   for (const [index, candidate] of candidates.entries()) {
     try {
       const digest = digests[index] ?? new Uint8Array(0);
@@ -79,28 +85,6 @@ export async function verifyOpenPgp(
     }
   }
   return refused(chooseReason(reasons));
-}
-
-/** Keys by fingerprint; of several copies of one the revocations and renewals of all. */
-async function loadKeys(
-  library: Library,
-  keys: readonly TrustedKey[],
-): Promise<{ readonly trusted: readonly PublicKey[]; readonly faults: readonly string[] }> {
-  const trusted = new Map<string, PublicKey>();
-  const faults: string[] = [];
-  for (const { bytes, fingerprint, path } of keys) {
-    try {
-      const key = await library.readKey({ binaryKey: bytes, config: configOf(library) });
-      if (key.isPrivate() || key.getFingerprint() !== fingerprint) {
-        throw new Error('the key inside is another one');
-      }
-      const former = trusted.get(fingerprint);
-      trusted.set(fingerprint, former === undefined ? key : await former.update(key));
-    } catch (error) {
-      faults.push(`${path}: ${printable(reasonOf(error))}`);
-    }
-  }
-  return { trusted: [...trusted.values()], faults };
 }
 
 async function readPacket(library: Library, bytes: Uint8Array): Promise<SignaturePacket | string> {
@@ -159,13 +143,17 @@ async function userIdOf(key: PublicKey): Promise<string | undefined> {
   }
 }
 
-function unknownEntity(packet: SignaturePacket, faults: readonly string[]): string {
-  const by =
-    packet.issuerFingerprint === null
-      ? packet.issuerKeyID.toHex()
-      : Buffer.from(packet.issuerFingerprint).toString('hex');
-  const unread = faults.length === 0 ? '' : `, and ${faults[0]}`;
-  return `${UNKNOWN_ENTITY} (key ${by}${unread})`;
+function unknownEntity(packet: SignaturePacket, faults: ReadonlyMap<string, string>): string {
+  const id = packet.issuerKeyID.toHex();
+  const fingerprint = Buffer.from(packet.issuerFingerprint ?? []).toString('hex');
+  for (const [key, fault] of faults) {
+    const named = fingerprint === key || (fingerprint === '' && key.endsWith(id));
+    if (named) return `the trusted key ${key} can't be used: ${fault}`;
+  }
+  // It may be by a subkey of one that can't be read.
+  const [fault] = faults.values();
+  const unread = fault === undefined ? '' : `; can't be used: ${fault}`;
+  return `${UNKNOWN_ENTITY} (key ${fingerprint || id}${unread})`;
 }
 
 function explain({ key }: Candidate, why: string): string {
