@@ -57,6 +57,7 @@ export function launchSteps(pod: Pod, app: PodApp): readonly Step[] {
     ['symlink', app.root, '/etc/mtab', '../proc/self/mounts', 'if-missing'],
     ...held.flatMap(({ volume, path, slot }) => placeVolume(volume, path, slot, app.root)),
     ...notifySocket(app.root),
+    ...workingDirectory(app),
     ...(app.readOnlyRootFs ? ([['readonly-root', app.root]] satisfies Step[]) : []),
     ...(cgroups.folders.length === 0
       ? []
@@ -67,6 +68,12 @@ export function launchSteps(pod: Pod, app: PodApp): readonly Step[] {
     ['pid-file', 'pid'],
     ['start', `appsinfo/${app.name}/app-plan`],
   ];
+}
+
+/** As Docker and podman: one that the image lacks is made, in a volume too. */
+function workingDirectory({ app, root }: PodApp): readonly Step[] {
+  const path = app.workingDirectory || '/';
+  return path === '/' ? [] : [['folder', root, path, '0755']];
 }
 
 function holdVolume(volume: Volume, slot: string): readonly Step[] {

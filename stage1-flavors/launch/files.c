@@ -37,6 +37,23 @@ void run_require_folder(const struct step *step)
     close(root);
 }
 
+void run_folder(const struct step *step)
+{
+    const char *target = word_text(step, 2);
+    uint64_t mode = 0;
+    parse_number(word_text(step, 3), 8, 07777, &mode);
+    int root = open_root(word_text(step, 1));
+    mode_t mask = umask(0);
+    int folder = make_folders_in_root(root, target, (mode_t)mode);
+    umask(mask);
+    /* On a network file system a folder may let in its user only, and not root: the app will see. */
+    if (folder < 0 && errno != EACCES)
+        die_errno("can't make the folder \"%s\"", target);
+    if (folder >= 0)
+        close(folder);
+    close(root);
+}
+
 static void write_all(int fd, const char *data, size_t length, const char *name)
 {
     while (length > 0) {

@@ -53,6 +53,7 @@ bool parse_propagation(const char *mode, unsigned long *flags);
 
 /* files.c */
 void run_require_folder(const struct step *step);
+void run_folder(const struct step *step);
 void run_file(const struct step *step);
 void run_symlink(const struct step *step);
 void run_pid_file(const struct step *step);

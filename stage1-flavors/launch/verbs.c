@@ -55,6 +55,13 @@ static bool check_require_folder(struct plan *plan, const struct step *step)
     return check_mode(plan, word_text(step, 3));
 }
 
+static bool check_folder(struct plan *plan, const struct step *step)
+{
+    if (word_text(step, 2)[0] != '/')
+        return plan_refuse(plan, "\"%.64s\" is not absolute", word_text(step, 2));
+    return check_mode(plan, word_text(step, 3));
+}
+
 static bool check_tmpfs(struct plan *plan, const struct step *step)
 {
     return check_tmpfs_options(plan, word_text(step, 3));
@@ -140,6 +147,7 @@ const struct verb VERBS[] = {
     { "overlay", 4, 3 + 500, false, NULL, run_overlay }, /* OVL_MAX_STACK */
     { "bind-root", 1, 1, false, NULL, run_bind_root },
     { "require-folder", 3, 3, false, check_require_folder, run_require_folder },
+    { "folder", 3, 3, false, check_folder, run_folder },
     { "tmpfs", 3, 3, false, check_tmpfs, run_tmpfs },
     { "bind", 3, 11, false, check_bind, run_bind },
     { "attach", 3, 11, false, check_attach, run_attach },

@@ -142,7 +142,7 @@ describe('--result and --rm', () => {
   test.each([
     ['an exec that is not there', ['--exec=/bin/nothing'], /\/bin\/nothing/],
     ['a user that is not there', ['--user=nobody-knows-him'], /nobody-knows-him/],
-    ['a working directory that is not there', ['--working-dir=/nowhere'], /\/nowhere/],
+    ['a working directory that is a file', ['--working-dir=/etc/passwd'], /\/etc\/passwd/],
   ])('%s: launch-failed', async (_, flags, named) => {
     const ended = await run(fromLayout('busybox'), ...flags);
     expect(ended).toMatchObject({ status: 254, stdout: '' });

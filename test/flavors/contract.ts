@@ -3,7 +3,15 @@
  * the pod sees, and what is left of it. The tests ask only through the program that TSPOD names, with
  * `--stage1-name`; what a flavor has of its own is in its traits, and what is asked of the others then differs.
  */
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, inject, it } from 'vitest';
@@ -340,6 +348,28 @@ export function flavorContract(traits: FlavorTraits): void {
       it('works in the folder asked for', async () => {
         expect(await output('pwd', { app: ['--working-dir=/work'] })).toBe('/work\n');
         expect(await output('pwd', { config: { WorkingDir: '/etc' } })).toBe('/etc\n');
+      });
+      it('makes the folder where the image lacks it, root’s, also when the rest is read-only', async () => {
+        const script = 'pwd; stat -c "%a %u %g" . ..';
+        const made = '/a/b c\n755 0 0\n755 0 0\n';
+        const config = { WorkingDir: '/a/b c', User: 'ann' };
+        expect(await output(script, { config })).toBe(made);
+        expect(await output(script, { config, app: ['--readonly-rootfs'] })).toBe(made);
+        expect(await output('pwd', { app: ['--working-dir=/tmp/x/y'] })).toBe('/tmp/x/y\n');
+      });
+      it('CVE-2024-45310: makes it inside the root, whatever links are on the way', async () => {
+        const outside = mkdtempSync(join(work, 'outside-'));
+        const evil = mkdtempSync(join(work, 'evil-'));
+        symlinkSync(outside, join(evil, 'absolute'));
+        symlinkSync(`${'../'.repeat(20)}${outside.slice(1)}`, join(evil, 'up'));
+        const pod = [`--volume=e,kind=host,source=${evil}`, '--mount=volume=e,target=/e'];
+        for (const link of ['absolute', 'up']) {
+          const ended = await run('pwd', { pod, app: [`--working-dir=/e/${link}/made`] });
+          expect(ended.stdout).toBe(`${outside}/made\n`);
+          expect(readdirSync(outside)).toEqual([]);
+        }
+        const proc = await run('pwd', { app: ['--working-dir=/proc/self/fd/3/made'] });
+        expect(proc).toMatchObject({ status: 254, stdout: '' });
       });
     });
 
