@@ -63,7 +63,8 @@ export function* image(
     yield* out.full();
   }
   for (const xattr of layout.shared.members) {
-    xattr.write(out.buffer, out.to(layout.sharedAt + xattr.shared, xattr.size));
+    const at = out.to(layout.sharedAt + xattr.shared, xattr.size);
+    xattr.write(out.buffer, at);
     yield* out.full();
   }
   yield* out.end(layout.length);
@@ -81,7 +82,7 @@ class Output {
     this.#start = start;
   }
 
-  /** Makes room for `length` bytes at `place`; returns where that is in `buffer`. */
+  /** Makes room for `length` bytes at `place`; returns where that is in `buffer`, which may be a new one. */
   to(place: number, length: number): number {
     if (place < this.#start + this.#used) throw new Error('an image is written backwards');
     if (place + length > this.#start + PIECE) this.#next(place);
@@ -168,7 +169,8 @@ function writeBehind(out: Output, inode: Inode, place: number): void {
   } else if (inode instanceof SymlinkInode && inode.isInline) {
     const from = inode.size - (inode.size % BLOCK);
     const rest = Buffer.from(inode.target.slice(from), 'latin1');
-    out.buffer.set(rest, out.to(place, rest.length));
+    const at = out.to(place, rest.length);
+    out.buffer.set(rest, at);
   } else if (inode instanceof FolderInode && inode.isInline) {
     const rest = inode.sorted.slice(inode.inlineFrom);
     const at = out.to(place, inode.directoryBytes % BLOCK);
@@ -228,7 +230,8 @@ function writeBlocks(out: Output, layout: Layout, inode: Inode): void {
     let used = 0;
     const flush = () => {
       if (block.length === 0) return;
-      writeDirents(out.buffer, out.to(place, BLOCK), inode, block);
+      const at = out.to(place, BLOCK);
+      writeDirents(out.buffer, at, inode, block);
       place += BLOCK;
       block = [];
       used = 0;
@@ -243,7 +246,9 @@ function writeBlocks(out: Output, layout: Layout, inode: Inode): void {
   } else if (inode instanceof SymlinkInode) {
     const length = inode.isInline ? inode.size - (inode.size % BLOCK) : inode.size;
     const bytes = Buffer.from(inode.target.slice(0, length), 'latin1');
-    if (length > 0) out.buffer.set(bytes, out.to(place, length));
+    if (length === 0) return;
+    const at = out.to(place, length);
+    out.buffer.set(bytes, at);
   } else if (inode instanceof SparseInode) {
     for (const chunk of inode.plan.copied?.values() ?? []) {
       for (let done = 0; done < chunk.length; done += BLOCK) {

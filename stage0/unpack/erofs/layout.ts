@@ -97,19 +97,20 @@ function byBytes(a: string, b: string): number {
 
 /** The modification time that most inodes have: those need no inode of their own size. */
 function commonTime(inodes: readonly Inode[]): Time {
-  const counts = new Map<string, { count: number; readonly time: Time }>();
-  let most: { count: number; readonly time: Time } = { count: 0, time: { sec: 0, nsec: 0 } };
+  const counts = new Map<number, number>();
+  let most = 0;
+  let time: Time = { sec: 0, nsec: 0 };
   for (const { mtimeSec: sec, mtimeNsec: nsec } of inodes) {
-    const key = `${sec}.${nsec}`;
-    let known = counts.get(key);
-    if (known === undefined) {
-      known = { count: 0, time: { sec, nsec } };
-      counts.set(key, known);
+    // times that a double can't tell apart are counted together: that costs bytes, not truth
+    const key = sec * 1e9 + nsec;
+    const count = (counts.get(key) ?? 0) + 1;
+    counts.set(key, count);
+    if (count > most) {
+      most = count;
+      if (time.sec !== sec || time.nsec !== nsec) time = { sec, nsec };
     }
-    known.count += 1;
-    if (known.count > most.count) most = known;
   }
-  return most.time;
+  return time;
 }
 
 /** Whether 32 bytes can say it: 16-bit owners and links, 32-bit size, the common time. */

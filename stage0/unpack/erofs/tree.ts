@@ -57,7 +57,8 @@ export function whiteout(): SpecialInode {
   return new SpecialInode(S_IFCHR, 0);
 }
 
-/** A copy that does not keep the whole path alive, which a piece of a string does. */
+/** A copy that does not keep the whole path alive, as V8's pieces of 13 characters and more do. */
 function owned(name: string): string {
+  if (name.length < 13) return name;
   return Buffer.from(name, 'latin1').toString('latin1');
 }
