@@ -195,6 +195,13 @@ describe('what is odd is an error', () => {
     symlinkSync(join(root, 'system/trustedkeys/root.d'), join(root, 'local/trustedkeys/root.d'));
     refused(/root\.d: it is not a folder/);
   });
+  test('a prefix that is a link', () => {
+    put('system/prefix.d/example.com', a);
+    mkdirSync(join(root, 'local/trustedkeys/prefix.d'), { recursive: true });
+    const target = join(root, 'system/trustedkeys/prefix.d/example.com');
+    symlinkSync(target, join(root, 'local/trustedkeys/prefix.d/example.com'));
+    refused(/example\.com: it is not /);
+  });
   test('a file or folder that everybody may write', () => {
     const path = put('local/root.d', a);
     chmodSync(path, 0o666);

@@ -252,24 +252,29 @@ describe('trust', () => {
     await expect(trustOpenPgpKeys(context(), options)).rejects.toThrow(/private key/);
   });
 
-  test('the review on a terminal', async () => {
-    const path = file();
+  test('the review on a terminal, key by key', async () => {
+    const paths = [file(), file(gpg.exported(other), 'second'), file(gpg.exported(key), 'third')];
     const driver = fileURLToPath(new URL('trust-driver.ts', import.meta.url));
-    const command = `${process.execPath} ${driver} ${join(root, 'local')} ${path}`;
-    // `script` gives the command a terminal; the answer comes once the question is there.
+    const command = [process.execPath, driver, join(root, 'local'), ...paths].join(' ');
+    // `script` gives the command a terminal; an answer comes once its question is there.
     const child = spawn('script', ['-qec', command, '/dev/null'], {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
+    const texts = ['yes\n', 'what?\n', 'no\n', 'yes\n'];
     let shown = '';
+    let asked = 0;
     child.stdout.on('data', (text: Buffer) => {
-      const before = shown.includes('(yes/no)?');
       shown += text.toString();
-      if (!before && shown.includes('(yes/no)?')) child.stdin.write('yes\n');
+      for (; asked < shown.split('(yes/no)?').length - 1; asked += 1) {
+        child.stdin.write(texts.shift() ?? '');
+      }
     });
     const status = await new Promise(resolve => child.once('close', resolve));
-    expect(shown).toContain('Are you sure you want to trust this key (yes/no)?');
-    expect(shown).toContain('after fingerprint review.');
-    expect(shown).toContain('added 1');
+    expect(shown.match(/Are you sure you want to trust this key \(yes\/no\)\?/g)).toHaveLength(4);
+    expect(shown.match(/after fingerprint review\./g)).toHaveLength(2);
+    expect(shown).toContain("Please enter 'yes' or 'no'");
+    expect(shown).toContain(`Not trusting "${paths[1]}"`);
+    expect(shown).toContain('added 2');
     expect(status).toBe(0);
   });
 

@@ -5,16 +5,14 @@
  * Keys come over https with certificates checked, whatever --insecure-options says of images: what is trusted
  * here admits images ever after. Only `--insecure-options=pubkey`, and --insecure-allow-http, change that.
  */
-import type { Config } from '../../../src/config/config.ts';
 import { type Context, warn } from '../../../src/context.ts';
-import { errnoOf, systemError, TspodError } from '../../../src/errors.ts';
+import { TspodError } from '../../../src/errors.ts';
 import { isTerminal } from '../../../src/sys/terminal.ts';
 import type { Timing } from '../../fetch/retry.ts';
-import { isUrl, parseUrl, readWhole } from './find-signature.ts';
+import { discoverKeys, fetchKeys, type Transport } from './fetch-keys.ts';
 import { groupFingerprint, type InspectedKey, inspectKey } from './inspect-key.ts';
-import { type KeyBlock, splitKeys } from './key-block.ts';
+import type { KeyBlock } from './key-block.ts';
 import { addTrustedKey, checkScope, standingOf } from './keystore.ts';
-import { MAX_BYTES } from './packets.ts';
 
 export interface TrustOptions {
   /** Empty with `root`. */
@@ -62,7 +60,7 @@ export async function trustOpenPgpKeys(
   const added: AddedKey[] = [];
   for (const { location, told } of locations) {
     const shown = JSON.stringify(location);
-    const blocks = await loadKeys(context, location, told, transport);
+    const blocks = await fetchKeys(context, location, told, transport);
     for (const line of await describe(blocks, options.prefix, shown)) showLine(line);
     if (!options.skipFingerprintReview && !(await review(ask))) {
       warn(context, `Not trusting ${shown}`);
@@ -91,7 +89,7 @@ export async function discoverAndTrustKeys(
   const transport: Transport = { allowHttp: false, verifyTls: true, timing };
   const loaded: { readonly location: string; readonly blocks: readonly KeyBlock[] }[] = [];
   for (const location of await discoverKeys(context, name, transport)) {
-    loaded.push({ location, blocks: await loadKeys(context, location, true, transport) });
+    loaded.push({ location, blocks: await fetchKeys(context, location, true, transport) });
   }
   const added: AddedKey[] = [];
   for (const { location, blocks } of loaded) {
@@ -109,12 +107,6 @@ export async function discoverAndTrustKeys(
     added.push(...store(context, fresh, name, location));
   }
   return added;
-}
-
-interface Transport {
-  readonly allowHttp: boolean;
-  readonly verifyTls: boolean;
-  readonly timing: Timing | undefined;
 }
 
 interface Location {
@@ -154,106 +146,6 @@ async function locate(
   if (keys.length > 0) return keys.map(location => ({ location, told: false }));
   const found = await discoverKeys(context, prefix, transport);
   return found.map(location => ({ location, told: true }));
-}
-
-async function discoverKeys(
-  context: Context,
-  name: string,
-  transport: Transport,
-): Promise<readonly string[]> {
-  const { discover, loadConfig } = await import('./network.ts');
-  const { allowHttp, timing } = transport;
-  const found = await discover(
-    insecureAs(context, transport),
-    configAs(loadConfig(context), transport),
-    name,
-    'ac-discovery-pubkeys',
-    { allowHttp, ...(timing === undefined ? {} : { timing }) },
-  );
-  return [...new Set(found.map(({ template }) => template))];
-}
-
-/** Of the options only what the transport of keys obeys. */
-function insecureAs(
-  context: Context,
-  { allowHttp, verifyTls }: Transport,
-): Pick<Context, 'insecure' | 'offline'> {
-  const insecure = new Set<'http' | 'tls'>();
-  if (allowHttp) insecure.add('http');
-  if (!verifyTls) insecure.add('tls');
-  return { insecure, offline: context.offline };
-}
-
-/** Without a host's `insecure`, which was configured for images. */
-function configAs(config: Config, { verifyTls }: Transport): Pick<Config, 'auth' | 'registries'> {
-  if (!verifyTls) return config;
-  const registries = new Map(
-    [...config.registries].map(([host, settings]) => [
-      host,
-      { ...settings, insecure: new Set<never>() },
-    ]),
-  );
-  return { auth: config.auth, registries };
-}
-
-async function loadKeys(
-  context: Context,
-  location: string,
-  told: boolean,
-  transport: Transport,
-): Promise<readonly KeyBlock[]> {
-  const shown = JSON.stringify(location);
-  let bytes: Uint8Array;
-  try {
-    bytes =
-      told || isUrl(location)
-        ? await download(context, parseUrl(location), told, transport)
-        : readWhole(location);
-  } catch (error) {
-    const errno = errnoOf(error);
-    if (errno === 'ENOENT') {
-      throw new TspodError('not-found', `error accessing the key ${shown}: no such file`);
-    }
-    if (error instanceof TspodError) {
-      throw new TspodError(error.code, `error accessing the key ${shown}: ${error.message}`, {
-        ...(error.hint === undefined ? {} : { hint: error.hint }),
-        cause: error,
-      });
-    }
-    throw systemError(`error accessing the key ${shown}`, error);
-  }
-  return splitKeys(bytes, `key ${shown}`);
-}
-
-async function download(
-  context: Context,
-  url: URL,
-  told: boolean,
-  transport: Transport,
-): Promise<Uint8Array> {
-  if (url.protocol === 'http:' && !transport.allowHttp) {
-    throw new TspodError('usage', '--insecure-allow-http required for http URLs');
-  }
-  if (url.protocol !== 'http:' && url.protocol !== 'https:') {
-    throw new TspodError('usage', 'only local files and http or https URLs supported');
-  }
-  if (context.offline) {
-    throw new TspodError('offline', `${url.host} would be contacted`, {
-      hint: 'do it without --offline',
-    });
-  }
-  const { collect, loadConfig, WebClient } = await import('./network.ts');
-  const config = configAs(loadConfig(context), transport);
-  const client = new WebClient(insecureAs(context, transport), config, transport.timing);
-  try {
-    return await client.get(url, { told }, exchange => {
-      const { status } = exchange.response;
-      if (status !== 200) throw new TspodError('network', `bad HTTP status code: ${status}`);
-      return collect(exchange.body(), MAX_BYTES, 'it');
-    });
-  } finally {
-    client.close();
-  }
 }
 
 /** The lines of a review, as rkt words them. */
