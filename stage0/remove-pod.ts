@@ -10,7 +10,8 @@ import { readFlavorName } from '../src/pod/folder.ts';
 import type { PodHandle } from '../src/pod/lifecycle.ts';
 import { removeTree } from '../src/store/remove-tree.ts';
 import { faultPoint } from '../src/sys/fault.ts';
-import { flavorByName } from '../stage1-flavors/index.ts';
+import type { Flavor } from '../stage1-flavors/flavor.ts';
+import { FLAVORS, flavorByName } from '../stage1-flavors/index.ts';
 
 /**
  * Undoes what the flavor left on the host, then removes the folder, and lets go of the lock. Killed
@@ -22,10 +23,7 @@ export function removeLockedPod(pod: PodHandle): void {
     refuseMounts(pod.dir);
     if (pod.folder === 'run') pod.moveTo('exited-garbage');
     else if (pod.folder !== 'exited-garbage' && pod.folder !== 'garbage') pod.moveTo('garbage');
-    // A pod that never came so far as to have a flavor has nothing on the host.
-    if (lstatSync(join(pod.dir, 'flavor'), { throwIfNoEntry: false }) !== undefined) {
-      flavorByName(readFlavorName(pod.dir)).gc({ uuid: pod.uuid, dir: pod.dir });
-    }
+    for (const flavor of flavorsOf(pod.dir)) flavor.gc({ uuid: pod.uuid, dir: pod.dir });
     faultPoint('pod-remove');
     const [failure] = removeTree(pod.dir);
     if (failure !== undefined) {
@@ -36,6 +34,13 @@ export function removeLockedPod(pod: PodHandle): void {
   } finally {
     pod.close();
   }
+}
+
+/** A pod that never came so far as to have a flavor has nothing on the host; one that is damaged may be any's. */
+function flavorsOf(dir: string): readonly Flavor[] {
+  const flavor = lstatSync(join(dir, 'flavor'), { throwIfNoEntry: false });
+  if (flavor === undefined) return [];
+  return flavor.isSymbolicLink() ? [flavorByName(readFlavorName(dir))] : FLAVORS;
 }
 
 function refuseMounts(dir: string): void {

@@ -18,6 +18,9 @@ const BY_STAGE1: Readonly<Record<string, Flavor['name']>> = {
   'kvm-qemu': 'kvm',
 };
 
+/** Those of this version. */
+export const FLAVORS: readonly Flavor[] = [fly];
+
 /**
  * @throws TspodError 'not-found' for a name of no flavor, 'unsupported' for one that this version does not
  * have

@@ -26,6 +26,7 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
+  unlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -199,7 +200,7 @@ export function findPod(dataDir: string, text: string): PodView {
   const [only, ...others] = byPrefix.values();
   if (only === undefined) {
     throw new TspodError('not-found', `no matches found for ${JSON.stringify(wanted)}`, {
-      hint: 'see "tspod list"',
+      hint: '"list" shows what is there',
     });
   }
   if (others.length > 0) {
@@ -388,12 +389,11 @@ function tryLock(pods: string, pod: PodView): PodHandle | 'held' | undefined {
   if (fd === undefined) {
     // Killed between mkdir and the making of the lock, or damaged: nobody can hold what is not there.
     if (!isFolder(pod.dir)) return undefined;
+    const lock = join(pod.dir, 'lock');
     try {
-      fd = openSync(
-        join(pod.dir, 'lock'),
-        constants.O_RDONLY | constants.O_CREAT | constants.O_NOFOLLOW,
-        0o600,
-      );
+      // Not tspod's, and nobody's lock: launcher and stage0 follow no link.
+      if (lstatSync(lock, { throwIfNoEntry: false })?.isSymbolicLink()) unlinkSync(lock);
+      fd = openSync(lock, constants.O_RDONLY | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
     } catch (error) {
       if (errnoOf(error) === 'ENOENT') return undefined;
       throw systemError(`pod ${pod.uuid}: can't make its lock`, error);

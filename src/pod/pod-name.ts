@@ -42,7 +42,7 @@ export function claimPodName(dataDir: string, pod: PodHandle, name: string): voi
         'exists',
         `--pod-name: pod ${owner.uuid} has the name ${JSON.stringify(name)}`,
         {
-          hint: `choose another name, or remove that pod with "tspod rm ${name}"`,
+          hint: `choose another name, or remove that pod with "rm ${name}"`,
         },
       );
     }

@@ -295,7 +295,7 @@ export class Database {
       'store',
       `the store's database ${this.#layout.database} is missing or unfinished`,
       {
-        hint: 'run "tspod image list" as the owner of the store: it is rebuilt from the image records',
+        hint: 'run "image list" as the owner of the store: it is rebuilt from the image records',
       },
     );
   }

@@ -36,7 +36,7 @@ export function removePod(dataDir: string, text: string): string {
   throw new TspodError('state', `pod ${JSON.stringify(uuid)} is ${state}`, {
     hint:
       state === 'running'
-        ? `stop it first: tspod stop ${uuid.slice(0, 8)}`
+        ? `stop it first, with "stop ${uuid.slice(0, 8)}"`
         : 'try again when that has ended',
   });
 }

@@ -416,6 +416,26 @@ describe('gc', () => {
     expect(placeOf(plain)).toBeUndefined();
   });
 
+  test('a lock that is a link, a lock that is a folder, a flavor that is none: all go', async () => {
+    const damages: readonly (readonly string[])[] = [
+      ['ln', '-sfn', '/etc/passwd', 'lock'],
+      ['ln', '-sfn', '/nowhere', 'lock'],
+      ['sh', '-c', 'rm lock; mkdir lock'],
+      ['sh', '-c', 'rm lock'],
+      ['sh', '-c', 'rm flavor; echo fly >flavor'],
+      ['sh', '-c', 'rm flavor; mkdir flavor'],
+    ];
+    const uuids = await Promise.all(damages.map(() => exited()));
+    for (const [index, [program = '', ...args]] of damages.entries()) {
+      const cwd = join(use.box.dir, 'pods/run', uuids[index] ?? '');
+      await use.box.spawn(program, args, { cwd }).ended;
+    }
+    const ended = await use.box.run(['gc', '--grace-period=0s']);
+    expect(ended.status).toBe(0);
+    for (const uuid of uuids) expect(placeOf(uuid)).toBeUndefined();
+    expect(statSync('/etc/passwd').size).toBeGreaterThan(0);
+  });
+
   test('two at once', async () => {
     const uuids = await Promise.all(Array.from({ length: 6 }, () => exited()));
     const both = await Promise.all([1, 2].map(() => use.box.run(['gc', '--grace-period=0s'])));
