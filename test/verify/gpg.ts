@@ -45,7 +45,7 @@ export class Gpg {
   ): string {
     const user = `${name} <${name}@example.com>`;
     this.run(['--quick-generate-key', user, algorithm, usage, expire], { day });
-    return this.fingerprints(name)[0] ?? '';
+    return this.fingerprints(`<${name}@example.com>`)[0] ?? '';
   }
 
   subkey(

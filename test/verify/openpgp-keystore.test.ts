@@ -357,6 +357,32 @@ describe('parsing what strangers made', () => {
     }
   });
 
+  test('a line of blanks that takes a bad pattern for ever', () => {
+    const blanks = `${' '.repeat(1024 ** 2 - 100)}x`;
+    for (const text of [blanks, `-----BEGIN PGP PUBLIC KEY BLOCK-----\n${blanks}`]) {
+      expect(() => splitKeys(Buffer.from(text), 'it')).toThrow(/armor|BEGIN/);
+    }
+  });
+
+  test('an RSA key that takes minutes to verify with', () => {
+    const number = (bits: number) =>
+      Buffer.concat([
+        Buffer.from([bits >> 8, bits & 0xff]),
+        Buffer.alloc(Math.ceil(bits / 8), 0xff),
+      ]);
+    const packet = (modulus: number, exponent: number) => {
+      const head = Buffer.from([4, 0, 0, 0, 0, 1]);
+      const body = Buffer.concat([head, number(modulus), number(exponent)]);
+      const length = Buffer.alloc(4);
+      length.writeUInt32BE(body.length);
+      return Buffer.concat([Buffer.from([0x9a]), length, body]);
+    };
+    expect(splitKeys(packet(16384, 17), 'it')).toHaveLength(1);
+    for (const bad of [packet(16392, 17), packet(65528, 17), packet(2048, 2048)]) {
+      expect(() => splitKeys(bad, 'it')).toThrow(/over the limits of 16384 and 64/);
+    }
+  });
+
   test('armor with Windows line ends, headers, spaces, a mark, text around it', () => {
     const text = gpg.run(['--armor', '--export', a]).toString();
     const [begin = '', ...rest] = text.split('\n');

@@ -309,6 +309,42 @@ const CASES: readonly Case[] = [
     ours: /revoked/,
   },
   {
+    name: 'a key whose self-signature is with SHA-1',
+    make: () => {
+      const user = 'sha1 <sha1@example.com>';
+      gpg.run([
+        '--cert-digest-algo=SHA1',
+        '--quick-generate-key',
+        user,
+        'rsa2048',
+        'sign,cert',
+        'never',
+      ]);
+      const key = gpg.fingerprints('<sha1@example.com>')[0] ?? '';
+      return { keyring: gpg.exported(key), signature: gpg.sign(CONTENT, key) };
+    },
+    ours: 'accepted',
+  },
+  {
+    name: 'a key with one of two user ids revoked',
+    make: () => {
+      const key = gpg.key('twonames', 'ed25519');
+      gpg.run(['--quick-add-uid', key, 'second <second@example.com>']);
+      const signature = gpg.sign(CONTENT, key);
+      gpg.run(['--quick-revoke-uid', key, 'twonames <twonames@example.com>']);
+      return { keyring: gpg.exported(key), signature };
+    },
+    ours: 'accepted',
+  },
+  {
+    name: 'a key of the future',
+    make: () => {
+      const key = gpg.key('futurekey', 'ed25519', { day: '2090-01-01' });
+      return { keyring: gpg.exported(key), signature: gpg.sign(CONTENT, key, [], '2090-01-01') };
+    },
+    ours: /made in the future/,
+  },
+  {
     name: 'a key that its designated revoker has revoked',
     make: () => {
       const key = gpg.key('designates', 'rsa2048');

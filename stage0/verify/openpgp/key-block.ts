@@ -4,7 +4,8 @@
  * business. Done without the library, so that the key store can be read without loading it.
  */
 import { createHash } from 'node:crypto';
-import { dearmor, malformed, type Packet, splitPackets, TAG } from './packets.ts';
+import { TspodError } from '../../../src/errors.ts';
+import { bigEndian, dearmor, malformed, type Packet, splitPackets, TAG } from './packets.ts';
 
 export interface KeyBlock {
   /** 40 (version 4) or 64 (version 6) lower-case hex digits. */
@@ -16,6 +17,8 @@ export interface KeyBlock {
 /** A key with the certifications of a few thousand people stays below it. */
 const MAX_PACKETS = 10_000;
 const MAX_KEYS = 64;
+const MAX_RSA_BITS = 16_384;
+const MAX_EXPONENT_BITS = 64;
 
 export const FINGERPRINT = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/;
 
@@ -26,6 +29,9 @@ export function splitKeys(bytes: Uint8Array, what: string): readonly KeyBlock[] 
   for (const packet of packets) {
     if (packet.tag === TAG.secretKey || packet.tag === TAG.secretSubkey) {
       throw malformed(what, 'it is a private key, which must not leave its owner');
+    }
+    if (packet.tag === TAG.publicKey || packet.tag === TAG.publicSubkey) {
+      checkRsaSize(packet.body, what);
     }
     if (packet.tag === TAG.publicKey) keys.push([]);
     const key = keys.at(-1);
@@ -41,6 +47,25 @@ export function splitKeys(bytes: Uint8Array, what: string): readonly KeyBlock[] 
     fingerprint: fingerprintOf(key[0]?.body ?? new Uint8Array(0), what),
     bytes: Buffer.concat(key.map(packet => packet.bytes)),
   }));
+}
+
+/**
+ * RSA keys as OpenSSL takes them, at most: larger ones, or exponents, would keep the verifier busy for minutes.
+ * RFC 9580, 5.5.2 and 5.5.5.1.
+ */
+function checkRsaSize(body: Uint8Array, what: string): void {
+  const [version = 0] = body;
+  const algorithm = body[5] ?? 0;
+  if (algorithm < 1 || algorithm > 3) return;
+  const modulusAt = version === 6 ? 10 : 6;
+  const modulus = bigEndian(body.subarray(modulusAt, modulusAt + 2));
+  const exponentAt = modulusAt + 2 + Math.ceil(modulus / 8);
+  const exponent = bigEndian(body.subarray(exponentAt, exponentAt + 2));
+  if (modulus <= MAX_RSA_BITS && exponent <= MAX_EXPONENT_BITS) return;
+  throw new TspodError(
+    'limit',
+    `${what}: an RSA key of ${modulus} bits with an exponent of ${exponent} is over the limits of ${MAX_RSA_BITS} and ${MAX_EXPONENT_BITS}`,
+  );
 }
 
 /** RFC 9580, 5.5.4. */

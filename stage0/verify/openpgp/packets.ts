@@ -56,7 +56,7 @@ function startsWithMark(bytes: Uint8Array): boolean {
 }
 
 function* armoredBlocks(text: string, type: string, what: string): Generator<Uint8Array> {
-  const lines = text.split('\n').map(line => line.replace(/[\t\r ]+$/, ''));
+  const lines = text.split('\n').map(line => line.trimEnd());
   let at = 0;
   while (at < lines.length) {
     const begin = /^(?:\u00ef\u00bb\u00bf)?-----BEGIN PGP ([A-Z ,/0-9]+)-----$/.exec(
