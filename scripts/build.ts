@@ -7,6 +7,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build, type Plugin } from 'esbuild';
 import { buildC } from './build-c.ts';
+import { buildErofsSample } from './build-erofs-sample.ts';
 import { warmUp } from './warm-up.ts';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -82,11 +83,13 @@ function globChunks(): string[] {
     .map(name => `dist/${name}`);
 }
 
+buildErofsSample(root);
 // Apart, so that they share no chunks: the fewer files an entry consists of, the sooner it runs.
 const [outputs] = await Promise.all([
   Promise.all([
     buildBundle('tspod', 'src/main.ts'),
     buildBundle('unpack-child', 'stage0/unpack/child.ts'),
+    buildBundle('index-child', 'stage0/unpack/erofs/child.ts'),
   ]),
   buildC(root),
 ]);

@@ -252,6 +252,17 @@ export const COMMANDS: readonly Command[] = [
     },
   },
   {
+    path: 'doctor',
+    flags: FLAGS.doctor,
+    usage: '',
+    about: 'Say what works on this machine, and why the rest does not',
+    run: async (context, { flags, positionals }) => {
+      takesNoWords(context, positionals);
+      const { doctorCommand } = await others();
+      return doctorCommand(context, { format: flags.text('format') });
+    },
+  },
+  {
     path: 'version',
     flags: FLAGS.version,
     usage: '',

@@ -30,8 +30,8 @@ import { assemblePod, type ResolvedImage, readPodManifest, type StoredImage } fr
 import { fetchImage } from './fetch/fetch.ts';
 import { removeLockedPod } from './remove-pod.ts';
 import { selectFlavor } from './stage1.ts';
-import { directoryForm } from './unpack/directory.ts';
 import { flattenLayers } from './unpack/flatten.ts';
+import { layerForms } from './unpack/forms.ts';
 
 /** A pod that could be made: nothing of it is on disk yet. */
 export interface PlannedPod {
@@ -54,7 +54,7 @@ export async function withPlannedPod<T>(
   requireRoot(context.command);
   if (args.podName !== undefined) checkPodName(args.podName);
   const flavor = await selectFlavor(context, args.stage1);
-  const store = openStore(context.dir, { forms: [directoryForm] });
+  const store = openStore(context.dir, { forms: layerForms(context.dir) });
   try {
     const lease = store.lease();
     const images = await resolveImages(context, store, lease, args);

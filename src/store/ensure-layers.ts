@@ -55,8 +55,12 @@ export async function ensureLayers(
   const missing = image.layers.filter(layer => !store.layers.has(layer.diffId));
   if (missing.length === 0) return;
   const { layers } = store.manifest(image).value;
-  for (const [index, layer] of image.layers.entries()) {
-    if (missing.includes(layer)) await restore(store, layer, layers[index], onWait);
+  try {
+    for (const [index, layer] of image.layers.entries()) {
+      if (missing.includes(layer)) await restore(store, layer, layers[index], onWait);
+    }
+  } finally {
+    await store.layers.rest();
   }
 }
 

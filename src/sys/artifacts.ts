@@ -7,7 +7,15 @@ const folder = fileURLToPath(
 
 /** Absolute path of a built part. */
 export function artifact(
-  name: 'launch' | 'stage2' | 'native.node' | 'tspod.js' | 'unpack-child.js',
+  name:
+    | 'launch'
+    | 'stage2'
+    | 'native.node'
+    | 'tspod.js'
+    | 'unpack-child.js'
+    | 'index-child.js'
+    | 'erofs-sample.tar'
+    | 'erofs-sample.meta',
 ): string {
   return folder + name;
 }

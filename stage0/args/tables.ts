@@ -291,6 +291,7 @@ export const FLAGS = {
   'image cat-manifest': { 'pretty-print': { kind: 'bool', default: 'true', help: 'indented' } },
   config: { 'pretty-print': { kind: 'bool', default: 'true', help: 'indented' } },
   version: { ...FORMAT },
+  doctor: { ...FORMAT },
   help: {},
   finish: { result: { kind: 'text', help: '' }, rm: { kind: 'bool', default: 'false', help: '' } },
 } as const satisfies Record<string, FlagTable>;

@@ -7,7 +7,7 @@ import { TspodError } from '../../src/errors.ts';
 import { openStore } from '../../src/store/store.ts';
 import type { PullPolicy } from '../args/types.ts';
 import { fetchImage } from '../fetch/fetch.ts';
-import { directoryForm } from '../unpack/directory.ts';
+import { layerForms } from '../unpack/forms.ts';
 import { imageId, showImageId } from './image-id.ts';
 
 const SHORT_DIGITS = 32;
@@ -26,7 +26,7 @@ export async function run(context: Context, { positionals, flags }: FetchArgs): 
       hint: 'for example docker://HOST/NAME:TAG, oci:FOLDER:TAG, HOST/NAME:VERSION or FILE.aci',
     });
   }
-  const store = openStore(context.dir, { forms: [directoryForm] });
+  const store = openStore(context.dir, { forms: layerForms(context.dir) });
   const lease = store.lease();
   try {
     for (const reference of positionals) {

@@ -6,7 +6,7 @@ import type { Context } from '../../src/context.ts';
 import { TspodError } from '../../src/errors.ts';
 import { findImage } from '../../src/store/find-image.ts';
 import { openStore } from '../../src/store/store.ts';
-import { directoryForm } from '../unpack/directory.ts';
+import { layerForms } from '../unpack/forms.ts';
 
 export interface ImageCatManifestArgs {
   readonly positionals: readonly string[];
@@ -21,7 +21,7 @@ export async function run(
   if (text === undefined || more.length > 0) {
     throw new TspodError('usage', 'image cat-manifest: takes exactly one image');
   }
-  const store = openStore(context.dir, { forms: [directoryForm] });
+  const store = openStore(context.dir, { forms: layerForms(context.dir) });
   try {
     const image = findImage(store, text);
     const { bytes } = store.appcManifest(image) ?? store.manifest(image);

@@ -8,7 +8,7 @@ import { humanSize, parseDuration } from '../../src/humanize.ts';
 import type { Digest } from '../../src/image/digest.ts';
 import { podImageUses } from '../../src/pod/lifecycle.ts';
 import { openStore } from '../../src/store/store.ts';
-import { directoryForm } from '../unpack/directory.ts';
+import { layerForms } from '../unpack/forms.ts';
 import { showImageId } from './image-id.ts';
 
 export interface ImageGcArgs {
@@ -21,7 +21,7 @@ export interface ImageGcArgs {
 
 export async function run(context: Context, { flags }: ImageGcArgs): Promise<number> {
   const graceMs = parseDuration(flags.gracePeriod, 'image gc: --grace-period');
-  const store = openStore(context.dir, { forms: [directoryForm] });
+  const store = openStore(context.dir, { forms: layerForms(context.dir) });
   try {
     const result = store.gc({ graceMs, inUse: () => podImageUses(context.dir) });
     const what = context.program === 'rkt' ? 'treestore' : 'layer';

@@ -9,7 +9,7 @@ import { toAppcHash } from '../../src/image/digest.ts';
 import { openStore } from '../../src/store/store.ts';
 import type { ImageRecord, Store } from '../../src/store/types.ts';
 import { renderTable } from '../../src/table.ts';
-import { directoryForm } from '../unpack/directory.ts';
+import { layerForms } from '../unpack/forms.ts';
 import { imageId, showImageId } from './image-id.ts';
 
 const SHORT_DIGITS = 12;
@@ -71,7 +71,7 @@ export async function run(context: Context, { flags }: ImageListArgs): Promise<n
   const columns = fields.map(name => pick(FIELDS, name, '--fields'));
   const compare = order(flags);
   const format = checkFormat(flags.format);
-  const store = openStore(context.dir, { forms: [directoryForm] });
+  const store = openStore(context.dir, { forms: layerForms(context.dir) });
   try {
     const images = [...store.images()].sort(compare);
     process.stdout.write(

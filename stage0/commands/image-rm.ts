@@ -11,7 +11,7 @@ import type { Digest } from '../../src/image/digest.ts';
 import { podImageUses } from '../../src/pod/lifecycle.ts';
 import { findImage } from '../../src/store/find-image.ts';
 import { openStore } from '../../src/store/store.ts';
-import { directoryForm } from '../unpack/directory.ts';
+import { layerForms } from '../unpack/forms.ts';
 import { reportRemoved } from './image-gc.ts';
 
 export interface ImageRmArgs {
@@ -22,7 +22,7 @@ export async function run(context: Context, { positionals }: ImageRmArgs): Promi
   if (positionals.length === 0) {
     throw new TspodError('usage', 'image rm: must provide at least one image ID');
   }
-  const store = openStore(context.dir, { forms: [directoryForm] });
+  const store = openStore(context.dir, { forms: layerForms(context.dir) });
   try {
     const removed = new Set<Digest>();
     let unknown = 0;

@@ -3,6 +3,7 @@ import '../hot.ts';
 
 export { run as catManifestCommand } from './cat-manifest.ts';
 export { run as configCommand } from './config.ts';
+export { run as doctorCommand } from './doctor.ts';
 export { run as enterCommand } from './enter.ts';
 export { run as fetchCommand } from './fetch.ts';
 export { run as finishCommand } from './finish.ts';

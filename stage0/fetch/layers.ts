@@ -58,6 +58,7 @@ export async function fetchLayers(
     }
   };
   await Promise.all(Array.from({ length: Math.min(AT_ONCE, queue.length) }, worker));
+  await context.store.layers.rest();
   if (failed !== undefined) throw failed.error;
 }
 

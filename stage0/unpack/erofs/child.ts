@@ -1,0 +1,151 @@
+/**
+ * The process that takes layers in as EROFS: decompresses, hashes, keeps the tar as it is and writes the
+ * index beside it. What an image holds is parsed here, confined: chrooted into the store's folder for what
+ * is being written, without capabilities and new privileges, killed with its parent. It makes three files
+ * per layer, by names of our own; no name of an archive ever becomes a path.
+ *
+ * One process for several layers: each Node process costs 50 MB, and what takes time (decompression) runs in
+ * libuv's threads anyway.
+ */
+import { createHash } from 'node:crypto';
+import { closeSync, fstatSync, ftruncateSync, openSync, readdirSync, writeSync } from 'node:fs';
+import { Socket } from 'node:net';
+import { errnoOf, systemError } from '../../../src/errors.ts';
+import { native } from '../../../src/sys/native.ts';
+import { usedUp } from '../../../src/sys/scavenge.ts';
+import { decompress } from '../decompress.ts';
+import { answerOf } from '../message.ts';
+import { TarReader } from '../tar-reader.ts';
+import { FrameReader } from './frames.ts';
+import { ErofsIndexer } from './index-writer.ts';
+import {
+  type ErofsRecord,
+  FIRST_SLOT,
+  type IndexAnswer,
+  type Indexed,
+  type IndexJob,
+  META_FILE,
+  RECORD_FILE,
+  SLOTS,
+  TAR_FILE,
+} from './message.ts';
+
+const BLOCK = 512;
+const PROGRESS_MS = 2000;
+
+function confine(root: string): void {
+  process.umask(0o077);
+  for (const name of readdirSync('/proc/self/fd')) {
+    const fd = Number(name);
+    try {
+      // A folder that tspod was started with would be a way out of the changed root.
+      if (fstatSync(fd).isDirectory()) closeSync(fd);
+    } catch (error) {
+      if (errnoOf(error) !== 'EBADF') throw error;
+    }
+  }
+  const { chroot, confine: reduce } = native();
+  chroot(root);
+  process.chdir('/');
+  reduce(0n);
+}
+
+function writeAll(fd: number, chunk: Uint8Array): void {
+  for (let done = 0; done < chunk.length; ) {
+    done += writeSync(fd, chunk, done, chunk.length - done);
+  }
+}
+
+function create(path: string): number {
+  return openSync(path, 'wx', 0o600);
+}
+
+async function index(
+  { folder, compression, bounds }: IndexJob,
+  frames: FrameReader,
+  working: () => void,
+): Promise<Indexed> {
+  const tar = create(`${folder}/${TAR_FILE}`);
+  try {
+    const hash = createHash('sha256');
+    const indexer = new ErofsIndexer();
+    const reader = new TarReader(indexer, bounds);
+    let tarBytes = 0;
+    let told = performance.now();
+    for await (const chunk of decompress(frames.data(), compression, bounds)) {
+      hash.update(chunk);
+      reader.write(chunk);
+      writeAll(tar, chunk);
+      tarBytes += chunk.length;
+      usedUp(chunk.length);
+      const now = performance.now();
+      if (now - told > PROGRESS_MS) {
+        told = now;
+        working();
+      }
+    }
+    reader.end();
+    if (tarBytes % BLOCK !== 0) ftruncateSync(tar, tarBytes + BLOCK - (tarBytes % BLOCK));
+    const metaBytes = writeMeta(`${folder}/${META_FILE}`, indexer.finish(tarBytes));
+    const record: ErofsRecord = { version: 1, tarBytes, root: indexer.root };
+    const fd = create(`${folder}/${RECORD_FILE}`);
+    try {
+      writeAll(fd, Buffer.from(JSON.stringify(record)));
+    } finally {
+      closeSync(fd);
+    }
+    return {
+      diffId: `sha256:${hash.digest('hex')}`,
+      bytes: tarBytes + metaBytes,
+      entries: indexer.entries,
+    };
+  } finally {
+    closeSync(tar);
+  }
+}
+
+function writeMeta(path: string, chunks: Iterable<Uint8Array>): number {
+  const fd = create(path);
+  let bytes = 0;
+  try {
+    for (const chunk of chunks) {
+      writeAll(fd, chunk);
+      bytes += chunk.length;
+    }
+  } finally {
+    closeSync(fd);
+  }
+  return bytes;
+}
+
+async function serve(fd: number): Promise<void> {
+  const socket = new Socket({ fd, readable: true, writable: true });
+  const frames = new FrameReader(socket);
+  for (;;) {
+    const head = await frames.job();
+    if (head === undefined) return;
+    let answer: IndexAnswer;
+    try {
+      const job: IndexJob = JSON.parse(head.toString());
+      answer = { ok: true, result: await index(job, frames, () => socket.write('\n')) };
+    } catch (error) {
+      // A full disk has a code of its own.
+      const failure = answerOf(systemError("layer: can't unpack", error));
+      if (failure.ok) throw error;
+      answer = failure;
+    }
+    socket.write(`${JSON.stringify(answer)}\n`);
+    await frames.skip();
+  }
+}
+
+async function main(): Promise<void> {
+  const { parent, root }: { parent: number; root: string } = JSON.parse(process.argv[2] ?? '');
+  native().dieWithParent(parent);
+  const slots = Array.from({ length: SLOTS }, (_, slot) => FIRST_SLOT + slot);
+  confine(root);
+  await Promise.all(slots.map(serve));
+  process.exit(0);
+}
+
+await main();

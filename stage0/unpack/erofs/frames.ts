@@ -1,0 +1,124 @@
+/** The frames that a job's socket brings (message.ts), read with the pace of whoever takes the bytes. */
+import type { Socket } from 'node:net';
+import { Readable } from 'node:stream';
+import { TspodError } from '../../../src/errors.ts';
+import { ABORT } from './message.ts';
+
+/** A job is a path and some numbers. */
+const JOB_MAX_BYTES = 16 * 1024;
+
+export class FrameReader {
+  readonly #socket: Socket;
+  readonly #head = Buffer.alloc(4);
+  #headFilled = 0;
+  /** Bytes of the frame in hand that are still to come. */
+  #left = 0;
+  #job: Buffer[] | undefined = [];
+  #jobReady: ((job: Buffer | undefined) => void) | undefined;
+  #waiting: (Buffer | undefined)[] = [];
+  #data: Readable | undefined;
+  #ended = true;
+  #wake: (() => void) | undefined;
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+    socket.on('data', (chunk: Buffer) => this.#take(chunk));
+    const closed = () => {
+      this.#data?.destroy(new TspodError('unpack', 'layer: the one who wanted it is gone'));
+      this.#ended = true;
+      this.#wake?.();
+      this.#give(undefined);
+    };
+    socket.on('end', closed);
+    socket.on('error', closed);
+  }
+
+  /** The next job's first frame; undefined when no more come. */
+  job(): Promise<Buffer | undefined> {
+    if (this.#waiting.length > 0) return Promise.resolve(this.#waiting.shift());
+    return new Promise(resolve => {
+      this.#jobReady = resolve;
+    });
+  }
+
+  /** The bytes of the job that `job` gave. */
+  data(): Readable {
+    if (this.#data === undefined) throw new Error('there is no job');
+    return this.#data;
+  }
+
+  /** Throws away what is left of the job: a failed one still has its end to come. */
+  async skip(): Promise<void> {
+    this.#data?.on('error', () => {});
+    this.#data?.destroy();
+    this.#socket.resume();
+    while (!this.#ended) {
+      await new Promise<void>(resolve => {
+        this.#wake = resolve;
+      });
+    }
+    this.#data = undefined;
+  }
+
+  #give(job: Buffer | undefined): void {
+    if (this.#jobReady === undefined) this.#waiting.push(job);
+    else this.#jobReady(job);
+    this.#jobReady = undefined;
+  }
+
+  #take(chunk: Buffer): void {
+    let at = 0;
+    while (at < chunk.length) {
+      if (this.#left === 0) {
+        this.#head[this.#headFilled++] = chunk[at++] ?? 0;
+        if (this.#headFilled === 4) {
+          this.#headFilled = 0;
+          this.#begin(this.#head.readUInt32LE());
+        }
+        continue;
+      }
+      const part = chunk.subarray(at, at + this.#left);
+      at += part.length;
+      this.#left -= part.length;
+      this.#bytes(part);
+    }
+  }
+
+  #begin(length: number): void {
+    if (length === ABORT || length === 0) {
+      if (length === 0) this.#data?.push(null);
+      else this.#data?.destroy(new TspodError('unpack', 'layer: unpacking was given up'));
+      this.#job = [];
+      this.#ended = true;
+      this.#wake?.();
+      return;
+    }
+    if (this.#job !== undefined && length > JOB_MAX_BYTES) throw new Error('a job of that size');
+    this.#left = length;
+  }
+
+  #bytes(part: Buffer): void {
+    if (this.#job === undefined) {
+      // One that failed takes no more, and what comes is thrown away.
+      if (this.#data?.destroyed !== false) return;
+      if (!this.#data.push(part)) this.#socket.pause();
+      return;
+    }
+    this.#job.push(part);
+    if (this.#left > 0) return;
+    const job = Buffer.concat(this.#job);
+    this.#job = undefined;
+    this.#ended = false;
+    this.#data = new Readable({
+      highWaterMark: 1024 * 1024,
+      read: () => {
+        this.#socket.resume();
+      },
+      destroy: (error, done) => {
+        this.#socket.resume();
+        done(error);
+      },
+    });
+    this.#give(job);
+  }
+}
