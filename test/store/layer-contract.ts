@@ -101,6 +101,7 @@ export function layerContract(form: LayerForm, options: ContractOptions = {}): v
       return readTree(tree.path);
     } finally {
       expect(leftovers(folder.path)).toEqual([]);
+      await store.layers.rest();
       store.close();
       folder[Symbol.dispose]();
     }
@@ -357,6 +358,7 @@ export function layerContract(form: LayerForm, options: ContractOptions = {}): v
         }
         expect(readTree(outside)).toEqual(before);
         expect(leftovers(dir)).toEqual([]);
+        await store.layers.rest();
         store.close();
       });
 
@@ -400,7 +402,9 @@ export function layerContract(form: LayerForm, options: ContractOptions = {}): v
         await expect(commit(store, diffId, bytes, compression)).rejects.toBeInstanceOf(TspodError);
         expect(store.layers.has(diffId)).toBe(false);
         expect(leftovers(folder.path)).toEqual([]);
+        await store.layers.rest();
         expect(children()).toEqual([]);
+        await store.layers.rest();
         store.close();
       });
 
@@ -413,6 +417,7 @@ export function layerContract(form: LayerForm, options: ContractOptions = {}): v
         });
         expect(store.layers.has(diffId)).toBe(false);
         expect(leftovers(folder.path)).toEqual([]);
+        await store.layers.rest();
         store.close();
       });
 
@@ -425,7 +430,9 @@ export function layerContract(form: LayerForm, options: ContractOptions = {}): v
         await writer?.abort();
         expect(store.layers.has(sha256(bytes))).toBe(false);
         expect(leftovers(folder.path)).toEqual([]);
+        await store.layers.rest();
         expect(children()).toEqual([]);
+        await store.layers.rest();
         store.close();
       });
 
@@ -449,7 +456,9 @@ export function layerContract(form: LayerForm, options: ContractOptions = {}): v
         await writer.abort();
         expect(store.layers.has(sha256(bytes))).toBe(false);
         expect(leftovers(folder.path)).toEqual([]);
+        await store.layers.rest();
         expect(children()).toEqual([]);
+        await store.layers.rest();
         store.close();
       });
 
@@ -469,6 +478,7 @@ export function layerContract(form: LayerForm, options: ContractOptions = {}): v
           expect([...nodes.keys()].sort()).toEqual(['', `only-${index}`, 'which']);
           expect(nodes.get('which')?.content).toBe(hex(`layer ${index}`));
         }
+        await store.layers.rest();
         store.close();
       });
 
@@ -479,6 +489,7 @@ export function layerContract(form: LayerForm, options: ContractOptions = {}): v
         await Promise.all(stores.map(store => commit(store, sha256(bytes), bytes, 'none')));
         for (const store of stores) {
           expect(store.layers.has(sha256(bytes))).toBe(true);
+          await store.layers.rest();
           store.close();
         }
         expect(leftovers(folder.path)).toEqual([]);

@@ -13,6 +13,7 @@ import { Socket } from 'node:net';
 import { errnoOf, systemError } from '../../../src/errors.ts';
 import { native } from '../../../src/sys/native.ts';
 import { usedUp } from '../../../src/sys/scavenge.ts';
+import { AciRewriter } from '../aci-rewrite.ts';
 import { decompress } from '../decompress.ts';
 import { answerOf } from '../message.ts';
 import { TarReader } from '../tar-reader.ts';
@@ -61,7 +62,7 @@ function create(path: string): number {
 }
 
 async function index(
-  { folder, compression, bounds }: IndexJob,
+  { folder, compression, transform, bounds }: IndexJob,
   frames: FrameReader,
   working: () => void,
 ): Promise<Indexed> {
@@ -70,13 +71,18 @@ async function index(
     const hash = createHash('sha256');
     const indexer = new ErofsIndexer();
     const reader = new TarReader(indexer, bounds);
+    const rewriter = transform && new AciRewriter(transform, { bounds });
     let tarBytes = 0;
     let told = performance.now();
+    const take = (piece: Buffer) => {
+      hash.update(piece);
+      reader.write(piece);
+      writeAll(tar, piece);
+      tarBytes += piece.length;
+    };
     for await (const chunk of decompress(frames.data(), compression, bounds)) {
-      hash.update(chunk);
-      reader.write(chunk);
-      writeAll(tar, chunk);
-      tarBytes += chunk.length;
+      if (rewriter === undefined) take(chunk);
+      else for (const piece of rewriter.write(chunk)) take(piece);
       usedUp(chunk.length);
       const now = performance.now();
       if (now - told > PROGRESS_MS) {
@@ -84,6 +90,7 @@ async function index(
         working();
       }
     }
+    for (const piece of rewriter?.end() ?? []) take(piece);
     reader.end();
     if (tarBytes % BLOCK !== 0) ftruncateSync(tar, tarBytes + BLOCK - (tarBytes % BLOCK));
     const metaBytes = writeMeta(`${folder}/${META_FILE}`, indexer.finish(tarBytes));

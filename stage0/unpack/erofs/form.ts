@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { systemError, TspodError } from '../../../src/errors.ts';
 import { parseDigest } from '../../../src/image/digest.ts';
-import type { Compression } from '../../../src/image/oci.ts';
+import { compressionOf, type Packing, transformOf } from '../../../src/image/oci.ts';
 import { removeTree } from '../../../src/store/remove-tree.ts';
 import type { LayerForm, LayerRoot, LayerSink } from '../../../src/store/types.ts';
 import { type Bounds, DEFAULT_BOUNDS } from '../bounds.ts';
@@ -34,8 +34,8 @@ export function makeErofsForm(dir: string, options: ErofsOptions = {}): LayerFor
   return {
     name: 'erofs',
     unavailable: () => erofsSupport(dir).unavailable,
-    begin: (folder, compression) =>
-      new ErofsSink(resolve(folder), compression, options.bounds ?? DEFAULT_BOUNDS, processFor),
+    begin: (folder, packing) =>
+      new ErofsSink(resolve(folder), packing, options.bounds ?? DEFAULT_BOUNDS, processFor),
     tree: folder => ({
       form: 'erofs',
       meta: `${folder}/${META_FILE}`,
@@ -97,7 +97,7 @@ class ErofsSink implements LayerSink {
 
   constructor(
     folder: string,
-    compression: Compression,
+    packing: Packing,
     bounds: Bounds,
     processFor: (root: string) => IndexProcess,
   ) {
@@ -108,7 +108,13 @@ class ErofsSink implements LayerSink {
       inside = join(basename(root), inside);
       root = dirname(root);
     }
-    this.#stream = processFor(root).begin({ folder: `/${inside}`, compression, bounds });
+    const transform = transformOf(packing);
+    this.#stream = processFor(root).begin({
+      folder: `/${inside}`,
+      compression: compressionOf(packing),
+      bounds,
+      ...(transform === undefined ? {} : { transform }),
+    });
     // Whoever writes, finishes or aborts hears of it.
     this.#stream.catch(() => {});
   }

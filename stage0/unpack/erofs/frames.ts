@@ -4,8 +4,8 @@ import { Readable } from 'node:stream';
 import { TspodError } from '../../../src/errors.ts';
 import { ABORT } from './message.ts';
 
-/** A job is a path and some numbers. */
-const JOB_MAX_BYTES = 16 * 1024;
+/** A path, some numbers, and the whitelists of an ACI's manifest, which is at most 4 MiB. */
+const JOB_MAX_BYTES = 32 * 1024 * 1024;
 
 export class FrameReader {
   readonly #socket: Socket;

@@ -7,7 +7,7 @@
  */
 
 import type { ErrorCode } from '../../../src/errors.ts';
-import type { Compression } from '../../../src/image/oci.ts';
+import type { AciTransform, Compression } from '../../../src/image/oci.ts';
 import type { LayerRoot } from '../../../src/store/types.ts';
 import type { Bounds } from '../bounds.ts';
 
@@ -25,6 +25,7 @@ export interface IndexJob {
   /** As the child sees it: it is confined to the store's folder for what is being written. */
   readonly folder: string;
   readonly compression: Compression;
+  readonly transform?: AciTransform;
   readonly bounds: Bounds;
 }
 
