@@ -1,7 +1,9 @@
 /*
- * stage2: what runs inside a pod for tspod. Its mode is its first word; `app` starts one app.
+ * stage2: what runs inside a pod for tspod. Its mode is its first word; `app` starts one app, `init` is PID 1 of a
+ * pod of apps (docs/stage2-init.md).
  *
  *   stage2 app --plan-fd N [--keep-fd N]… [--status-fd N]
+ *   stage2 init [PLAN]
  *
  * --keep-fd: a descriptor that the app gets. --status-fd: where the launcher's supervisor learns how far
  * the start came ('R': the app is executed now; 'F': it failed); never passed on.
@@ -20,6 +22,7 @@
 #include "common/close-fds.h"
 #include "common/die.h"
 #include "common/numbers.h"
+#include "init/run-init.h"
 
 #define MAX_KEPT 4096
 
@@ -86,5 +89,7 @@ int main(int argc, char **argv)
         die_errno("can't hide from tracers");
     if (argc >= 2 && strcmp(argv[1], "app") == 0)
         start_app_from(argc, argv);
-    die("can't start: usage: stage2 app --plan-fd N [--keep-fd N]... [--status-fd N]");
+    if (argc >= 2 && argc <= 3 && strcmp(argv[1], "init") == 0)
+        run_init(argc == 3 ? argv[2] : "/rkt/init-plan");
+    die("can't start: usage: stage2 app --plan-fd N [--keep-fd N]... [--status-fd N] | stage2 init [PLAN]");
 }

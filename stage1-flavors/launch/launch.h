@@ -33,6 +33,7 @@ void run_attach(const struct step *step);
 void run_bind(const struct step *step);
 void run_overlay(const struct step *step);
 void run_bind_root(const struct step *step);
+void run_pivot(const struct step *step);
 void run_tmpfs(const struct step *step);
 void run_mask(const struct step *step);
 void run_readonly(const struct step *step);

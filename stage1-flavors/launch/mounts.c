@@ -284,6 +284,24 @@ void run_bind_root(const struct step *step)
     close(place);
 }
 
+/*
+ * ROOT becomes the root of this mount namespace, and what was there before is gone from it: unlike chroot(2)
+ * nothing that a process can do leads back (pivot_root(2), "pivot_root(".", ".")").
+ */
+void run_pivot(const struct step *step)
+{
+    const char *root = word_text(step, 1);
+    int place = open_root(root);
+    if (fchdir(place) < 0 || syscall(SYS_pivot_root, ".", ".") < 0)
+        die_errno("can't make \"%s\" the root", root);
+    if (umount2(".", MNT_DETACH) < 0)
+        die_errno("can't take the old root away from \"%s\"", root);
+    if (chdir("/") < 0)
+        die_errno("can't change to the root");
+    strcpy(held.folder, "/");
+    close(place);
+}
+
 /* --- tmpfs --- */
 
 static const char *const TMPFS_OPTIONS[] = { "mode", "size", "uid", "gid", "nr_inodes", NULL };

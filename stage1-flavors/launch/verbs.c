@@ -146,6 +146,7 @@ const struct verb VERBS[] = {
     { "unmount", 1, 1, false, NULL, run_unmount },
     { "overlay", 4, 3 + 500, false, NULL, run_overlay }, /* OVL_MAX_STACK */
     { "bind-root", 1, 1, false, NULL, run_bind_root },
+    { "pivot", 1, 1, false, NULL, run_pivot },
     { "require-folder", 3, 3, false, check_require_folder, run_require_folder },
     { "folder", 3, 3, false, check_folder, run_folder },
     { "tmpfs", 3, 3, false, check_tmpfs, run_tmpfs },

@@ -1,0 +1,140 @@
+/*
+ * stage2 as a pod's init (docs/stage2-init.md). One thread, one epoll loop: main.c has the loop and the signals,
+ * plan.c reads what is to be done, apps.c is the life of the apps, streams.c their standard streams, status.c
+ * the files that tell others, control.c the socket by which they ask. After the plan is read nothing in here
+ * ends the process but the pod's end: what goes wrong for one app is told and counts as that app's failure.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "common/plan.h"
+
+enum exit_policy { EXIT_FIRST_FAILURE, EXIT_ALL, EXIT_ANY, EXIT_NEVER };
+enum restart { RESTART_NEVER, RESTART_ON_FAILURE, RESTART_ALWAYS };
+enum mode { MODE_NULL, MODE_INHERIT, MODE_LOG, MODE_STREAM, MODE_TTY };
+
+enum state {
+    STATE_CREATED,  /* never started, or `manual` */
+    STATE_RUNNING,  /* with its pre-start and post-stop */
+    STATE_STOPPING, /* got its stop signal */
+    STATE_WAITING,  /* for its restart */
+    STATE_EXITED,
+};
+
+/* Which of an app's programs runs. */
+enum phase { PHASE_NONE, PHASE_PRE_START, PHASE_APP, PHASE_POST_STOP };
+
+struct limit {
+    const char *file, *value;
+};
+
+struct app {
+    struct app *next;
+    const char *name;
+    const char *launch, *pre_start, *post_stop;
+    bool first, manual;
+    enum restart restart;
+    int stop_signal;
+    int64_t stop_timeout; /* ms */
+    enum mode modes[3];
+    const char *log_file; /* NULL: none */
+    uint64_t log_bytes;
+    unsigned log_kept;
+    bool log_journal;
+    struct limit *limits;
+    size_t limit_count;
+
+    enum state state;
+    enum phase phase;
+    pid_t pid;
+    int status;       /* of its last end: exit code, 128+n, 254; -1: none yet */
+    bool asked;       /* it was stopped by request: not a failure */
+    bool removed;
+    unsigned restarts;
+    int64_t started;  /* ms, monotonic */
+    int64_t delay;    /* ms, of the next restart */
+    int64_t deadline; /* ms: SIGKILL, or restart; 0: none */
+    int cgroup;       /* descriptor of its cgroup folder; -1: none */
+    struct streams *streams;
+};
+
+struct pod {
+    const char *uuid;
+    enum exit_policy policy;
+    int64_t stop_timeout;
+    const char *hostname;
+    bool loopback;
+    const char *cgroups;
+    struct app *apps; /* in the plan's order */
+
+    bool ending;
+    int status; /* -1: not decided */
+    bool ready;
+};
+extern struct pod pod;
+
+int64_t now_ms(void);
+
+/* plan.c */
+void read_init_plan(const char *path);
+/* One app from a plan of its own, appended to the pod's; NULL with *error set. */
+struct app *read_added_app(const char *path, const char *name, char error[256]);
+
+/* apps.c */
+struct app *find_app(const char *name);
+/* Starts what may be started now. */
+void advance(void);
+bool start_app_by_request(struct app *app, char error[256]);
+void stop_app(struct app *app, int64_t timeout, bool by_request);
+void signal_app(struct app *app, int number);
+/* A process has ended; true when it was one of ours. */
+bool app_process_ended(pid_t pid, int wait_status);
+/* status -1: the pod ends with what its apps say. */
+void end_pod(int status, int64_t timeout);
+bool pod_has_ended(void);
+/* ms until something is due; -1: nothing is. */
+int64_t next_deadline(void);
+void meet_deadlines(void);
+const char *state_name(enum state state);
+int pod_status(void);
+
+/* cgroups.c */
+void prepare_cgroups(void);
+int make_app_cgroup(const struct app *app);
+void remove_app_cgroup(struct app *app);
+void kill_app_cgroup(const struct app *app);
+
+/* status.c; failures are told, never fatal */
+void write_status(const char *app, const char *suffix, const char *text);
+void write_ready(void);
+
+/* streams.c */
+/* Before the fork. False with *error set. */
+bool open_streams(struct app *app, char error[256]);
+/* In the child: 0-2 become the app's. */
+void take_streams(struct app *app);
+/* After the fork, in init. */
+void streams_started(struct app *app);
+/* The app's process has ended: what is still in the pipes is read, then they are closed. */
+void finish_streams(struct app *app);
+/* Every log that still holds a part of a line is written out. */
+void flush_streams(void);
+
+/* control.c */
+void open_control(void);
+void app_has_stopped(struct app *app);
+void close_control(void);
+
+/* main.c: who is told when a descriptor can be read or written */
+struct watch {
+    void (*ready)(struct watch *watch, uint32_t events);
+    int fd;
+};
+void watch_add(struct watch *watch, uint32_t events);
+void watch_change(struct watch *watch, uint32_t events);
+void watch_remove(struct watch *watch);
+/* In a child that is about to become something else. */
+void reset_signals(void);
