@@ -30,6 +30,7 @@ import { assemblePod, type ResolvedImage, readPodManifest, type StoredImage } fr
 import { fetchImage } from './fetch/fetch.ts';
 import { removeLockedPod } from './remove-pod.ts';
 import { selectFlavor } from './stage1.ts';
+import { directoryForm } from './unpack/directory.ts';
 import { flattenLayers } from './unpack/flatten.ts';
 import { layerForms } from './unpack/forms.ts';
 
@@ -54,7 +55,10 @@ export async function withPlannedPod<T>(
   requireRoot(context.command);
   if (args.podName !== undefined) checkPodName(args.podName);
   const flavor = await selectFlavor(context, args.stage1);
-  const store = openStore(context.dir, { forms: layerForms(context.dir) });
+  const overlay = canOverlay(context, args);
+  // A copy is made of plain files.
+  const forms = overlay ? layerForms(context.dir) : [directoryForm];
+  const store = openStore(context.dir, { forms });
   try {
     const lease = store.lease();
     const images = await resolveImages(context, store, lease, args);
@@ -70,7 +74,7 @@ export async function withPlannedPod<T>(
       podManifest,
       findImage: id => named.get(id),
       flavor,
-      overlay: canOverlay(context, args),
+      overlay,
       finish: finish?.(uuid),
       layerTree: diffId =>
         relativeTo(join(context.dir, 'pods/run', uuid), store.layers.tree(diffId)),

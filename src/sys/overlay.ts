@@ -6,6 +6,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { existingPart } from './existing.ts';
 import { native } from './native.ts';
 
 /** statfs(2) f_type of file systems that overlayfs refuses, or does badly with, as upper layer. */
@@ -24,7 +25,7 @@ const UNFIT: ReadonlyMap<number, string> = new Map([
 /** Why pods below `dir` can't have an overlay; undefined when they can. */
 export function overlayUnavailable(dir: string): string | undefined {
   if (!kernelHasOverlay()) return 'the kernel has no overlay file system';
-  const fs = UNFIT.get(native().statfsType(dir));
+  const fs = UNFIT.get(native().statfsType(existingPart(dir)));
   return fs === undefined
     ? undefined
     : `${dir} lies on ${fs}, which can't be the upper layer of an overlay`;

@@ -4,9 +4,9 @@
  */
 import { existsSync, readFileSync, statfsSync } from 'node:fs';
 import { release } from 'node:os';
-import { join } from 'node:path';
 import { errnoOf } from '../../src/errors.ts';
 import { Layout } from '../../src/store/layout.ts';
+import { existingPart } from '../../src/sys/existing.ts';
 import { overlayUnavailable } from '../../src/sys/overlay.ts';
 import { erofsSupport } from '../unpack/erofs/support.ts';
 
@@ -65,14 +65,8 @@ function dataFolder(dir: string): Check {
   }
 }
 
-function existingPart(path: string): string {
-  let at = path;
-  while (!existsSync(at)) at = join(at, '..');
-  return at;
-}
-
 function overlay(dir: string): Check {
-  const why = overlayUnavailable(existingPart(dir));
+  const why = overlayUnavailable(dir);
   if (why === undefined) return { name: 'overlay', state: 'ok', detail: 'a pod shares its layers' };
   return {
     name: 'overlay',

@@ -29,15 +29,19 @@ import { isCompact, type Layout } from './layout.ts';
 import { wholeBits } from './sparse-plan.ts';
 
 /** More than any single record but a chunk table, which is written index by index. */
-const PIECE = 1024 * 1024;
+export const PIECE = 1024 * 1024;
 /** The device that is the tar; 0 is the image. */
 const TAR = 1;
 
-/** @param deviceBlocks blocks that the tar has */
+/**
+ * @param deviceBlocks blocks that the tar has
+ * @param pieceBytes PIECE; smaller, but over any single record, in tests
+ */
 export function* image(
   layout: Layout,
   uuid: Uint8Array,
   deviceBlocks: number,
+  pieceBytes: number,
 ): Generator<Uint8Array, void, undefined> {
   const root = layout.inodes[0];
   if (root === undefined) throw new Error('an image without a root');
@@ -50,7 +54,7 @@ export function* image(
     xattrBlock: layout.sharedAt / BLOCK,
     uuid,
   });
-  const out = new Output(root.at);
+  const out = new Output(root.at, pieceBytes);
   let number = 0;
   for (const inode of layout.inodes) {
     number += 1;
@@ -72,20 +76,23 @@ export function* image(
 
 /** The piece in hand. Places ascend; what is passed over is zero. */
 class Output {
-  buffer = Buffer.alloc(PIECE);
+  buffer: Buffer;
+  readonly #pieceBytes: number;
   /** Place of the piece's first byte. */
   #start: number;
   #used = 0;
   #full: Buffer[] = [];
 
-  constructor(start: number) {
+  constructor(start: number, pieceBytes: number) {
     this.#start = start;
+    this.#pieceBytes = pieceBytes;
+    this.buffer = Buffer.alloc(pieceBytes);
   }
 
   /** Makes room for `length` bytes at `place`; returns where that is in `buffer`, which may be a new one. */
   to(place: number, length: number): number {
     if (place < this.#start + this.#used) throw new Error('an image is written backwards');
-    if (place + length > this.#start + PIECE) this.#next(place);
+    if (place + length > this.#start + this.#pieceBytes) this.#next(place);
     const at = place - this.#start;
     this.#used = at + length;
     return at;
@@ -93,7 +100,9 @@ class Output {
 
   /** What there is ends at `place`, where the next piece begins. */
   #next(place: number): void {
-    for (; place - this.#start > PIECE; this.#start += PIECE) this.#push(PIECE);
+    for (; place - this.#start > this.#pieceBytes; this.#start += this.#pieceBytes) {
+      this.#push(this.#pieceBytes);
+    }
     this.#push(place - this.#start);
     this.#start = place;
     this.#used = 0;
@@ -102,7 +111,7 @@ class Output {
   #push(length: number): void {
     if (length === 0) return;
     this.#full.push(this.buffer.subarray(0, length));
-    this.buffer = Buffer.alloc(PIECE);
+    this.buffer = Buffer.alloc(this.#pieceBytes);
   }
 
   *full(): Generator<Uint8Array, void, undefined> {

@@ -20,7 +20,7 @@ import {
   S_IFLNK,
   S_IFREG,
 } from './format.ts';
-import { image } from './image.ts';
+import { image, PIECE } from './image.ts';
 import {
   FileInode,
   FolderInode,
@@ -104,13 +104,14 @@ export class ErofsIndexer implements TarHandler {
    * The image, from its first byte to its last: a multiple of 4096 bytes in pieces of up to 1 MiB, which
    * the caller may keep. To be called once, when the tar has ended.
    * @param tarBytes length of the uncompressed tar; the device covers it, rounded up to 512 bytes
+   * @param pieceBytes for tests
    * @throws TspodError 'limit' at once or before the first piece
    */
-  finish(tarBytes: number): Iterable<Uint8Array> {
+  finish(tarBytes: number, pieceBytes: number = PIECE): Iterable<Uint8Array> {
     if (this.#isFinished) throw new Error('this image is finished');
     this.#isFinished = true;
     const layout = layOut(this.#tree.root, this.#xattrs, tarBytes);
-    return image(layout, this.#uuid, Math.ceil(tarBytes / BLOCK));
+    return image(layout, this.#uuid, Math.ceil(tarBytes / BLOCK), pieceBytes);
   }
 
   #begin(entry: TarEntry): void {
