@@ -15,6 +15,7 @@ import { type Auth, type DockerAuth, readAuth, readDockerAuth } from './auth.ts'
 import { type Paths, readPaths } from './paths.ts';
 import { type RegistrySettings, readRegistries } from './registries.ts';
 import { readStage1, type Stage1 } from './stage1.ts';
+import { readTrust, type TrustRule } from './trust.ts';
 
 const MAX_FILE_BYTES = 1024 * 1024;
 
@@ -30,6 +31,8 @@ export interface Config {
   readonly stage1: Stage1 | undefined;
   /** By registry, HOST[:PORT]. */
   readonly registries: ReadonlyMap<string, RegistrySettings>;
+  /** By prefix of image names, `*` for all. */
+  readonly trust: ReadonlyMap<string, TrustRule>;
 }
 
 /** One entry of a file: its key (unique inside a folder) and its value. */
@@ -39,7 +42,11 @@ export interface Entry<T> {
 }
 
 /** Reads the entries of a file of one kind. */
-export type KindReader<T> = (reader: JsonReader, object: JsonObject) => readonly Entry<T>[];
+export type KindReader<T> = (
+  reader: JsonReader,
+  object: JsonObject,
+  file: string,
+) => readonly Entry<T>[];
 
 export function loadConfig(folders: ConfigFolders): Config {
   const authFolder = once(() =>
@@ -76,6 +83,11 @@ export function loadConfig(folders: ConfigFolders): Config {
       readFolders(folders, 'registries', { registries: readRegistries }).get('registries') ??
       new Map<string, RegistrySettings>(),
   );
+  const trust = once(
+    () =>
+      readFolders(folders, 'trust', { trust: readTrust }).get('trust') ??
+      new Map<string, TrustRule>(),
+  );
   return {
     get auth() {
       return auth();
@@ -91,6 +103,9 @@ export function loadConfig(folders: ConfigFolders): Config {
     },
     get registries() {
       return registries();
+    },
+    get trust() {
+      return trust();
     },
   };
 }
@@ -154,7 +169,7 @@ function readFolder<T>(
     }
     if (version !== 'v1') reader.fail('rktVersion', `${JSON.stringify(version)} is not v1`);
     const entries = found.get(kind) ?? new Map<string, Placed<T>>();
-    for (const { key, value } of read(reader, object)) {
+    for (const { key, value } of read(reader, object, file)) {
       const former = entries.get(key);
       if (former !== undefined) {
         reader.fail(JSON.stringify(key), `is also configured in ${former.file}`);

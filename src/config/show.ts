@@ -1,6 +1,7 @@
 /** The configuration as `rkt config` prints it: every entry under `stage0`, as it would be in a file. */
 import type { Auth } from './auth.ts';
 import type { Config } from './config.ts';
+import { trustToJson } from './trust.ts';
 
 /** Entries come sorted by key, whatever files they were in. Credentials are part of it, as in rkt. */
 export function configToJson(config: Config): { readonly stage0: readonly object[] } {
@@ -35,6 +36,7 @@ export function configToJson(config: Config): { readonly stage0: readonly object
         insecure: [...insecure],
         ...files,
       })),
+      ...sorted(config.trust).map(trustToJson),
     ],
   };
 }

@@ -29,6 +29,7 @@ import { join } from 'node:path';
 import { errnoOf, systemError, TspodError } from '../errors.ts';
 import { isDigest } from '../image/digest.ts';
 import type { PodImageUse } from '../store/types.ts';
+import { isVerdict } from '../store/verdict.ts';
 import { encodePlan, type LaunchPlan } from './launch-plan.ts';
 import { parsePodManifest } from './manifest.ts';
 import type { Pod, PodApp, RootFs, RuntimeOptions } from './pod.ts';
@@ -150,16 +151,14 @@ export function parseImageUse(bytes: Uint8Array, uuid: string): PodImageUse {
     typeof value.name === 'string' &&
     Array.isArray(value.layers) &&
     value.layers.every(isDigest) &&
-    isRecord(value.verdict) &&
-    typeof value.verdict.admitted === 'boolean' &&
-    typeof value.verdict.by === 'string'
+    isVerdict(value.verdict)
   ) {
     return {
       id: value.id,
       manifestDigest: value.manifestDigest,
       name: value.name,
       layers: value.layers,
-      verdict: { admitted: value.verdict.admitted, by: value.verdict.by },
+      verdict: value.verdict,
     };
   }
   throw new TspodError('pod', `pod ${uuid}: its image.json is damaged`);

@@ -10,13 +10,15 @@ import { closeSync, existsSync, openSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import { systemError, TspodError } from '../errors.ts';
 import { type Digest, parseDigest } from '../image/digest.ts';
+import { isObject } from '../image/json.ts';
 import { lastUse, readImageRecord, recordedIds, type StoredImage } from './image-record.ts';
 import type { Layout } from './layout.ts';
-import type { Download, ImageRecord } from './types.ts';
+import type { Download, ImageRecord, Verdict } from './types.ts';
+import { isVerdict } from './verdict.ts';
 
 /** "tspd": tells file(1) and us whose database this is. */
 const APPLICATION_ID = 0x74737064;
-const SCHEMA_VERSION = 3;
+const SCHEMA_VERSION = 4;
 const BUSY_TIMEOUT_MS = 30_000;
 
 const SCHEMA_1 = `
@@ -59,6 +61,9 @@ const SCHEMA_3 = `
     fresh_until INTEGER NOT NULL
   ) STRICT, WITHOUT ROWID;
 `;
+
+/** The rule and the signers of a verdict, as JSON; null where there are none. */
+const SCHEMA_4 = 'ALTER TABLE images ADD COLUMN verdict TEXT;';
 
 type Row = Record<string, unknown>;
 
@@ -204,7 +209,7 @@ export class Database {
             size: integer(layer, 'blob_size'),
           },
         })),
-      verdict: { admitted: integer(row, 'admitted') === 1, by: text(row, 'verdict_by') },
+      verdict: readVerdict(row),
       importedAt,
       lastUsedAt: lastUse(this.#layout, id) ?? importedAt,
       size: integer(row, 'size'),
@@ -247,6 +252,12 @@ export class Database {
     }
     const db = new DatabaseSync(path, { readOnly: this.#readOnly, timeout: BUSY_TIMEOUT_MS });
     try {
+      // Made by somebody whom a full disk kept from writing to it.
+      const unwritten = !forWriting && schemaVersion(db) === 0;
+      if (unwritten && recordedIds(this.#layout).length === 0) {
+        db.close();
+        return emptyDatabase();
+      }
       this.#bringUpToDate(db);
     } catch (error) {
       db.close();
@@ -273,6 +284,7 @@ export class Database {
       if (now === 0) db.exec(SCHEMA_1);
       if (now < 2) db.exec(SCHEMA_2);
       if (now < 3) db.exec(SCHEMA_3);
+      if (now < 4) db.exec(SCHEMA_4);
       if (now === 0) this.#rebuild(db);
       db.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${SCHEMA_VERSION}`);
     });
@@ -348,7 +360,7 @@ let empty: DatabaseSync | undefined;
 function emptyDatabase(): DatabaseSync {
   if (empty === undefined) {
     empty = new DatabaseSync(':memory:');
-    empty.exec(SCHEMA_1 + SCHEMA_2 + SCHEMA_3);
+    empty.exec(SCHEMA_1 + SCHEMA_2 + SCHEMA_3 + SCHEMA_4);
   }
   return empty;
 }
@@ -368,11 +380,12 @@ function transaction<T>(db: DatabaseSync, kind: 'DEFERRED' | 'IMMEDIATE', action
 
 function insertImage(db: DatabaseSync, image: Omit<StoredImage, 'names'>): void {
   db.prepare(
-    `INSERT INTO images (id, manifest_digest, admitted, verdict_by, imported_at, size, appc_id, appc_manifest)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+    `INSERT INTO images (id, manifest_digest, admitted, verdict_by, imported_at, size, appc_id, appc_manifest, verdict)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
      ON CONFLICT (id) DO UPDATE SET manifest_digest = excluded.manifest_digest,
        admitted = excluded.admitted, verdict_by = excluded.verdict_by, size = excluded.size,
-       appc_id = excluded.appc_id, appc_manifest = excluded.appc_manifest`,
+       appc_id = excluded.appc_id, appc_manifest = excluded.appc_manifest,
+       verdict = excluded.verdict`,
   ).run(
     image.id,
     image.manifestDigest,
@@ -382,6 +395,7 @@ function insertImage(db: DatabaseSync, image: Omit<StoredImage, 'names'>): void 
     image.size,
     image.appc?.id ?? null,
     image.appc?.manifest ?? null,
+    furtherVerdict(image.verdict),
   );
   db.prepare('DELETE FROM layers WHERE image = ?').run(image.id);
   const layer = db.prepare(
@@ -398,6 +412,24 @@ function insertName(db: DatabaseSync, name: string, image: Digest, since: number
     `INSERT INTO names (name, image, since) VALUES (?, ?, ?)
      ON CONFLICT (name) DO UPDATE SET image = excluded.image, since = excluded.since`,
   ).run(name, image, since);
+}
+
+/** JSON of what a verdict has beyond the columns; null for most images. */
+function furtherVerdict({ rule, signers }: Verdict): string | null {
+  return rule === undefined && signers === undefined ? null : JSON.stringify({ rule, signers });
+}
+
+function readVerdict(row: Row): Verdict {
+  const plain = { admitted: integer(row, 'admitted') === 1, by: text(row, 'verdict_by') };
+  if (row.verdict === null) return plain;
+  try {
+    const further: unknown = JSON.parse(text(row, 'verdict'));
+    const verdict = isObject(further) ? { ...further, ...plain } : undefined;
+    if (isVerdict(verdict)) return verdict;
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+  }
+  throw new TspodError('store', 'store.db: column verdict has no verdict');
 }
 
 /** The primary result code (sqlite.org/rescode.html), undefined for any other error. */

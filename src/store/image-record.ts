@@ -20,6 +20,7 @@ import { errnoOf, systemError } from '../errors.ts';
 import { type Digest, isDigest } from '../image/digest.ts';
 import type { Layout } from './layout.ts';
 import type { ImageRecord } from './types.ts';
+import { isVerdict } from './verdict.ts';
 
 const VERSION = 1;
 export const RECORD_TMP_PREFIX = 'record.';
@@ -129,9 +130,7 @@ function isStoredImage(value: unknown): value is StoredImage {
         typeof layer.blob.mediaType === 'string' &&
         typeof layer.blob.size === 'number',
     ) &&
-    isRecord(value.verdict) &&
-    typeof value.verdict.admitted === 'boolean' &&
-    typeof value.verdict.by === 'string' &&
+    isVerdict(value.verdict) &&
     (value.appc === undefined ||
       (isRecord(value.appc) && isDigest(value.appc.id) && isDigest(value.appc.manifest))) &&
     typeof value.importedAt === 'number' &&

@@ -27,8 +27,25 @@ import type { Descriptor, ImageConfig, ImageManifest, Packing, Raw } from '../im
 /** What said that an image may run; kept with the image and with every pod made from it. */
 export interface Verdict {
   readonly admitted: boolean;
-  /** The rule or option that decided, e.g. `--insecure-options=image`. */
+  /** The rule, key store or option that decided, e.g. `--insecure-options=image`. */
   readonly by: string;
+  /** The prefix of the trust rule that decided, `*` for the one of all names. */
+  readonly rule?: string;
+  /** Whose signatures were verified; those that the image has under its other names stay. */
+  readonly signers?: readonly VerdictSigner[];
+}
+
+/** Somebody who vouched for the image under one name. */
+export interface VerdictSigner {
+  /** The name without scheme, tag and digest, as rules know it. */
+  readonly name: string;
+  readonly kind: 'openpgp' | 'cosign' | 'sigstore';
+  /** Lower-case OpenPGP fingerprint, `sha256:…` of a cosign key's DER, or a certificate's identity. */
+  readonly signer: string;
+  /** An OpenPGP key's user id, or the identity's issuer. */
+  readonly detail?: string;
+  /** What was signed: the manifest, an index that leads to it, or an archive. */
+  readonly digest: Digest;
 }
 
 export interface ImageRecord {

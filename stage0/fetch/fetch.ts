@@ -29,7 +29,8 @@ import { imageDigests } from '../../src/store/digests.ts';
 import { ensureLayers } from '../../src/store/ensure-layers.ts';
 import { findImage } from '../../src/store/find-image.ts';
 import type { ImageRecord, Lease, Store } from '../../src/store/types.ts';
-import { admitImage } from '../verify/policy.ts';
+import { admit, admitStored, subjectName } from '../verify/policy.ts';
+import type { FoundSignature, SignatureKind, Subject } from '../verify/types.ts';
 import type { AciTarget } from './aci/fetch-aci.ts';
 import { archiveKind } from './archive-kind.ts';
 import { checkLayerType } from './compression.ts';
@@ -42,6 +43,8 @@ export type PullPolicy = 'new' | 'update' | 'never';
 export interface FetchOptions {
   readonly pullPolicy: PullPolicy;
   readonly lease: Lease;
+  /** `--signature`: a file or URL of the image's OpenPGP signature. */
+  readonly signature?: string | undefined;
   /** For tests. */
   readonly timing?: Timing;
 }
@@ -66,12 +69,17 @@ export async function fetchImage(
   options: FetchOptions,
 ): Promise<FetchedImage> {
   const target = resolveText(store, parseReference(text), text, options.pullPolicy);
-  if ('image' in target) return stored(store, options.lease, target.image, target.name);
+  if ('image' in target) {
+    const { image, name, names } = target;
+    await admitStored(context, image, text, names);
+    return stored(store, options.lease, image, name);
+  }
   if ('aci' in target) return fromAci(context, store, target.aci, options);
   const { remote } = target;
   const name = canonicalReference(remote);
   const known = store.byName(name);
   if (known !== undefined && fromStore(remote, options.pullPolicy)) {
+    await admitStored(context, known, text, [name]);
     return stored(store, options.lease, known, name);
   }
   if (options.pullPolicy === 'never') {
@@ -82,7 +90,7 @@ export async function fetchImage(
   const stop = new AbortController();
   const source = await openSource(context, remote, options.timing, stop.signal);
   try {
-    return { image: await fetchFrom(context, store, source, options.lease, stop), name };
+    return { image: await fetchFrom(context, store, source, options, stop), name };
   } finally {
     source.close();
   }
@@ -96,7 +104,8 @@ function fromStore(remote: RegistryReference | LayoutReference, policy: PullPoli
 }
 
 type Target =
-  | { readonly image: ImageRecord; readonly name: string }
+  /** `names`: those that it was asked for by; all for an id. */
+  | { readonly image: ImageRecord; readonly name: string; readonly names: readonly string[] }
   | { readonly remote: RegistryReference | LayoutReference }
   | { readonly aci: AciTarget };
 
@@ -118,7 +127,7 @@ function resolveText(
       return { aci: { kind: 'aci-url', url: reference.url } };
     case 'id': {
       const image = store.byIdPrefix(reference.id);
-      if (image !== undefined) return { image, name: image.names[0] ?? image.id };
+      if (image !== undefined) return byId(image);
       throw new TspodError('not-found', `image "${text}": no image with this id is in the store`, {
         hint: '"image list" shows what is there',
       });
@@ -126,12 +135,16 @@ function resolveText(
     case 'name': {
       if (looksLikeId(text)) {
         const image = store.byIdPrefix(text);
-        if (image !== undefined) return { image, name: image.names[0] ?? image.id };
+        if (image !== undefined) return byId(image);
       }
       if (existsSync(text)) return fileAt(text, text);
       return namedImage(store, text, policy);
     }
   }
+}
+
+function byId(image: ImageRecord): Target {
+  return { image, name: image.names[0] ?? image.id, names: image.names };
 }
 
 /** By a name that the store knows, or one that can be discovered (appc). */
@@ -142,7 +155,8 @@ function namedImage(store: Store, text: string, policy: PullPolicy): Target {
     if (policy === 'update' && reference !== undefined && image.appc !== undefined) {
       return { aci: { kind: 'aci-name', reference } };
     }
-    return { image, name: image.names.find(name => name.includes(text)) ?? image.id };
+    const name = image.names.find(each => each.includes(text));
+    return name === undefined ? byId(image) : { image, name, names: [name] };
   } catch (error) {
     if (!(error instanceof TspodError) || error.code !== 'not-found') throw error;
     if (reference !== undefined) return { aci: { kind: 'aci-name', reference } };
@@ -232,14 +246,19 @@ async function fetchFrom(
   context: Context,
   store: Store,
   source: ImageSource,
-  lease: Lease,
+  { lease, signature }: FetchOptions,
   stop: AbortController,
 ): Promise<ImageRecord> {
-  const manifest = await findManifest(source);
+  const documents = await findManifest(source);
+  const { manifest } = documents;
   const { config: configBlob, layers } = manifest.value;
   lease.add(manifest.digest, configBlob.digest, ...layers.map(({ digest }) => digest));
   const former = store.images().find(image => image.manifestDigest === manifest.digest);
-  const verdict = former?.verdict.admitted ? former.verdict : admitImage(context, source.name);
+  const verdict = await admit(context, {
+    subjects: subjectsOf(source, documents),
+    signatures: (subject, kinds) => signaturesOf(context, source, subject, kinds, signature),
+    former: former?.verdict,
+  });
   if (former !== undefined && former.verdict === verdict) {
     lease.add(...former.layers.map(({ diffId }) => diffId));
     if (isWhole(store, former, source.name)) {
@@ -292,9 +311,16 @@ function pair(
   });
 }
 
+interface Documents {
+  /** The top document and what it led through; the manifest is the last one. */
+  readonly all: readonly Pick<Raw<unknown>, 'bytes' | 'digest'>[];
+  readonly manifest: Raw<ImageManifest>;
+}
+
 /** Through indexes, by this machine's platform, to a manifest. */
-async function findManifest(source: ImageSource): Promise<Raw<ImageManifest>> {
+async function findManifest(source: ImageSource): Promise<Documents> {
   const top = await source.top();
+  const all: Pick<Raw<unknown>, 'bytes' | 'digest'>[] = [top];
   let found: ImageDocument = parseImageDocument(top.bytes, top.digest, top.mediaType);
   for (let depth = 0; found.kind === 'index'; depth += 1) {
     if (depth === MAX_INDEX_DEPTH) {
@@ -307,6 +333,32 @@ async function findManifest(source: ImageSource): Promise<Raw<ImageManifest>> {
     const chosen = choosePlatform(manifests, hostPlatform(), `image "${source.name}"`);
     const bytes = await source.manifest(chosen);
     found = parseImageDocument(bytes, chosen.digest, chosen.mediaType);
+    all.push({ bytes, digest: chosen.digest });
   }
-  return found.document;
+  return { all, manifest: found.document };
+}
+
+/** A signature over an index vouches for the manifest that it names by digest, and the other way round. */
+function subjectsOf(source: ImageSource, { all }: Documents): readonly Subject[] {
+  const name = subjectName(source.name) ?? source.name;
+  return all.map(({ bytes, digest }) => ({
+    name,
+    reference: source.name,
+    digest,
+    content: () => [bytes],
+  }));
+}
+
+async function* signaturesOf(
+  context: Context,
+  source: ImageSource,
+  subject: Subject,
+  kinds: ReadonlySet<SignatureKind>,
+  named: string | undefined,
+): AsyncGenerator<FoundSignature> {
+  if (named !== undefined && kinds.has('openpgp')) {
+    const { namedSignature } = await import('./signatures.ts');
+    yield await namedSignature(context, named);
+  }
+  if (source.signatures !== undefined) yield* source.signatures(subject.digest, kinds);
 }

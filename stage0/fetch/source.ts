@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import { TspodError } from '../../src/errors.ts';
 import { type Digest, digestAlgorithm, digestHex, parseDigest } from '../../src/image/digest.ts';
 import type { Descriptor } from '../../src/image/oci.ts';
+import type { FoundSignature, SignatureKind } from '../verify/types.ts';
 
 export interface TopDocument {
   readonly bytes: Uint8Array;
@@ -28,6 +29,12 @@ export interface ImageSource {
    * @throws TspodError; 'network' leaves what came before usable for a later resume
    */
   blob(descriptor: Descriptor, offset: number): AsyncIterable<Uint8Array>;
+  /**
+   * Signatures over a manifest or index, unbelieved, each when it is asked for; none where it has none. A
+   * source without this method knows no signatures of its own.
+   * @throws TspodError when it can't be known whether there are some
+   */
+  signatures?(subject: Digest, kinds: ReadonlySet<SignatureKind>): AsyncIterable<FoundSignature>;
   close(): void;
 }
 

@@ -86,7 +86,7 @@ describe('opening', () => {
     db.exec('PRAGMA user_version = 7');
     db.close();
     expect(() => openTestStore(folder.path).images()).toThrow(
-      /has schema 7, and this tspod knows up to 3/,
+      /has schema 7, and this tspod knows up to 4/,
     );
   });
 

@@ -8,7 +8,7 @@
  * their order, and its own on top; a whitelist of the image cuts all of them down.
  */
 
-import { closeSync } from 'node:fs';
+import { closeSync, createReadStream } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Config } from '../../../src/config/config.ts';
 import { type Context, warn } from '../../../src/context.ts';
@@ -32,7 +32,7 @@ import { imageDigests } from '../../../src/store/digests.ts';
 import { ensureLayers } from '../../../src/store/ensure-layers.ts';
 import type { ImageRecord, Lease, Store, Verdict } from '../../../src/store/types.ts';
 import type { Progress } from '../../progress.ts';
-import { admitImage } from '../../verify/policy.ts';
+import { admit } from '../../verify/policy.ts';
 import { discover } from '../discovery.ts';
 import type { FetchedImage, PullPolicy } from '../fetch.ts';
 import { fetchLayers, type WantedLayer } from '../layers.ts';
@@ -275,7 +275,7 @@ class AciFetch {
     const { value } = aci.manifest;
     checkAsked(aci, asked);
     lease.add(aci.id, aci.blob.digest, aci.manifest.digest, aci.diffId);
-    const verdict = this.#admit(aci);
+    const verdict = await this.#admit(file, aci, asked.what);
     const below = await this.#dependencies(value, [...asked.path, value.name], asked.what);
     const layers = await this.#layers(file, aci, below, asked.what);
     lease.add(...layers.flatMap(({ blob, diffId }) => [blob.digest, diffId]));
@@ -302,10 +302,19 @@ class AciFetch {
     return image;
   }
 
-  #admit(aci: InspectedAci): Verdict {
-    const former = this.#store.byIdPrefix(aci.id);
-    if (former?.verdict.admitted) return former.verdict;
-    return admitImage(this.#context, appcImageName(aci.manifest.value));
+  #admit(file: string, aci: InspectedAci, what: string): Promise<Verdict> {
+    const { name } = aci.manifest.value;
+    const subject = {
+      name,
+      reference: what.replace(/^image "(.*)"$/, '$1'),
+      digest: aci.blob.digest,
+      content: () => createReadStream(file),
+    };
+    return admit(this.#context, {
+      subjects: [subject],
+      signatures: async function* () {},
+      former: this.#store.byIdPrefix(aci.id)?.verdict,
+    });
   }
 
   /** The images of the manifest's dependencies, lowest first. */
