@@ -364,6 +364,20 @@ describe('keys from servers', () => {
     expect(stored(NAME)).toEqual([key]);
   });
 
+  test('discovery over plain HTTP, where it is allowed and nobody speaks TLS', async () => {
+    answers.set('http /team?ac-discovery=1', {
+      body: page(`${PREFIX} http://registry.test/k.gpg`),
+    });
+    answers.set('http /k.gpg', { body: gpg.exported(key) });
+    vi.stubEnv('https_proxy', 'http://127.0.0.1:9');
+    await expect(trustOpenPgpKeys(context(['http']), skip)).rejects.toMatchObject({
+      code: 'network',
+    });
+    expect(await trustOpenPgpKeys(context(), { ...skip, insecureAllowHttp: true })).toMatchObject([
+      { location: 'http://registry.test/k.gpg' },
+    ]);
+  });
+
   test('a page that leads to a file of this machine', async () => {
     const path = file();
     for (const place of [`file://${path}`, path]) {

@@ -179,7 +179,7 @@ async function downloadAgain(
   );
 }
 
-const CHUNK = 1024 * 1024;
+const CHUNK = 64 * 1024;
 
 /**
  * The content of an open file, from its beginning, as often as asked. Whoever verifies an archive keeps the
