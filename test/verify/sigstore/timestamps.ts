@@ -1,0 +1,76 @@
+/** A timestamp authority of the tests' own (RFC 3161, CMS: RFC 5652). */
+import { sign } from 'node:crypto';
+import {
+  type Authority,
+  authority,
+  authorityKeyId,
+  certificate,
+  distinguishedName,
+  ECDSA_SHA256,
+  ecKey,
+  keyUsage,
+  purpose,
+  sha256,
+  subjectKeyId,
+  TIME_STAMPING,
+} from './certificates.ts';
+import { ctx, int, octets, oid, seq, set, time } from './der.ts';
+
+export interface TimestampAuthority {
+  /** The signing certificate, then its root: DER. */
+  readonly chain: readonly Buffer[];
+  /** A response with a token that says: these bytes existed at that time. */
+  stamp(bytes: Uint8Array, at: Date): Buffer;
+}
+
+const SHA256 = seq(oid('2.16.840.1.101.3.4.2.1'));
+const SIGNED_DATA = oid('1.2.840.113549.1.7.2');
+const TST_INFO = oid('1.2.840.113549.1.9.16.1.4');
+
+export function timestampAuthority(from: Date, to: Date): TimestampAuthority {
+  const root: Authority = authority('test timestamps', from, to);
+  const keys = ecKey();
+  const serial = Buffer.from('0102030405060708', 'hex');
+  const leaf = certificate(
+    {
+      issuer: root,
+      subject: distinguishedName('test timestamp signer'),
+      key: keys.publicKey,
+      from,
+      to,
+      extensions: [
+        keyUsage(0x80, 7),
+        purpose(TIME_STAMPING),
+        subjectKeyId(keys.publicKey),
+        authorityKeyId(root.keys.publicKey),
+      ],
+    },
+    undefined,
+    serial,
+  );
+  const stamp = (bytes: Uint8Array, at: Date): Buffer => {
+    const info = seq(
+      int(1),
+      oid('1.3.6.1.4.1.57264.2'),
+      seq(SHA256, octets(sha256(bytes))),
+      int(serial),
+      time(at),
+    );
+    const attributes = [
+      seq(oid('1.2.840.113549.1.9.3'), set(TST_INFO)),
+      seq(oid('1.2.840.113549.1.9.4'), set(octets(sha256(info)))),
+    ];
+    const signature = sign('sha256', set(...attributes), keys.privateKey);
+    const signer = seq(
+      int(1),
+      seq(root.name, int(serial)),
+      SHA256,
+      ctx(0, ...attributes),
+      ECDSA_SHA256,
+      octets(signature),
+    );
+    const signed = seq(int(3), set(SHA256), seq(TST_INFO, ctx(0, octets(info))), set(signer));
+    return seq(seq(int(0)), seq(SIGNED_DATA, ctx(0, signed)));
+  };
+  return { chain: [leaf, root.certificate], stamp };
+}
