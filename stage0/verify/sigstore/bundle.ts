@@ -27,6 +27,7 @@ import { checkLogEntry } from './log-entry.ts';
 import { identify, readPublicKey, startVerification } from './public-key.ts';
 import { refuse } from './refusal.ts';
 import { checkStatement } from './statement.ts';
+import { checkTimestampFrame } from './timestamp.ts';
 import type { TrustedRoot } from './trusted-root.ts';
 
 export type { SigstoreIdentity } from './identity.ts';
@@ -223,16 +224,35 @@ function verifyMaterial(
   leaf: Leaf | undefined,
   material: TrustMaterial,
 ): void {
-  const entity = toEntity(message, signed);
+  for (const stamp of message.verificationMaterial.timestampVerificationData?.rfc3161Timestamps ??
+    []) {
+    checkTimestampFrame(stamp.signedTimestamp);
+  }
+  const entity = decoded(() => toEntity(message, signed));
   const needed = leaf === undefined ? 0 : 1;
   const verifier = new Verifier(
     { ...material, publicKey: () => ({ publicKey: signed.key, validFor: () => true }) },
     { tlogThreshold: needed, ctlogThreshold: needed, timestampThreshold: needed },
   );
-  verifier.verify(entity);
+  decoded(() => verifier.verify(entity));
   checkLogsInUse(entity, material);
-  for (const { inclusionProof } of entity.tlogEntries) {
-    if (inclusionProof !== undefined) checkTreeHead(inclusionProof);
+  for (const { inclusionProof, inclusionPromise, logIndex } of entity.tlogEntries) {
+    if (inclusionProof === undefined) continue;
+    checkTreeHead(inclusionProof);
+    // The promise covers the index over all trees of Rekor v1; v2 has one tree and no promises.
+    if (inclusionPromise === undefined && logIndex !== inclusionProof.logIndex) {
+      refuse("its log entry's index and its inclusion proof disagree");
+    }
+  }
+}
+
+/** What is not well-formed inside makes the library throw anything. */
+function decoded<T>(act: () => T): T {
+  try {
+    return act();
+  } catch (error) {
+    if (error instanceof VerificationError) throw error;
+    return refuse('its timestamp or log entry does not decode');
   }
 }
 

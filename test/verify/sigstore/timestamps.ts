@@ -20,7 +20,16 @@ export interface TimestampAuthority {
   /** The signing certificate, then its root: DER. */
   readonly chain: readonly Buffer[];
   /** A response with a token that says: these bytes existed at that time. */
-  stamp(bytes: Uint8Array, at: Date): Buffer;
+  stamp(bytes: Uint8Array, at: Date, wrong?: WrongStamp): Buffer;
+}
+
+/** What may be wrong with an answer whose token is signed all the same. */
+export interface WrongStamp {
+  readonly status?: number;
+  readonly contentType?: Buffer;
+  readonly signedType?: Buffer;
+  readonly signers?: number;
+  readonly attributes?: readonly Buffer[];
 }
 
 const SHA256 = seq(oid('2.16.840.1.101.3.4.2.1'));
@@ -48,7 +57,7 @@ export function timestampAuthority(from: Date, to: Date): TimestampAuthority {
     undefined,
     serial,
   );
-  const stamp = (bytes: Uint8Array, at: Date): Buffer => {
+  const stamp = (bytes: Uint8Array, at: Date, wrong: WrongStamp = {}): Buffer => {
     const info = seq(
       int(1),
       oid('1.3.6.1.4.1.57264.2'),
@@ -57,8 +66,9 @@ export function timestampAuthority(from: Date, to: Date): TimestampAuthority {
       time(at),
     );
     const attributes = [
-      seq(oid('1.2.840.113549.1.9.3'), set(TST_INFO)),
+      seq(oid('1.2.840.113549.1.9.3'), set(wrong.signedType ?? TST_INFO)),
       seq(oid('1.2.840.113549.1.9.4'), set(octets(sha256(info)))),
+      ...(wrong.attributes ?? []),
     ];
     const signature = sign('sha256', set(...attributes), keys.privateKey);
     const signer = seq(
@@ -69,8 +79,9 @@ export function timestampAuthority(from: Date, to: Date): TimestampAuthority {
       ECDSA_SHA256,
       octets(signature),
     );
-    const signed = seq(int(3), set(SHA256), seq(TST_INFO, ctx(0, octets(info))), set(signer));
-    return seq(seq(int(0)), seq(SIGNED_DATA, ctx(0, signed)));
+    const signers = Array.from({ length: wrong.signers ?? 1 }, () => signer);
+    const signed = seq(int(3), set(SHA256), seq(TST_INFO, ctx(0, octets(info))), set(...signers));
+    return seq(seq(int(wrong.status ?? 0)), seq(wrong.contentType ?? SIGNED_DATA, ctx(0, signed)));
   };
   return { chain: [leaf, root.certificate], stamp };
 }
