@@ -116,6 +116,99 @@ describe('replacing', () => {
   }, 60_000);
 });
 
+/** Archives that reach out of the root; an image has no outside, but must not tell of another tree. */
+const ATTACKS: Readonly<Record<string, readonly Member[]>> = {
+  'CVE-2014-6407': [
+    { name: 'link', type: '2', link: '/out/side' },
+    { name: 'link/passwd', data: 'evil' },
+    { name: 'up', type: '2', link: '../../../../../../../..' },
+    { name: 'up/tmp-evil', data: 'evil' },
+  ],
+  'CVE-2014-6408, absolute': [
+    { name: 'hard', type: '1', link: '/etc/passwd' },
+    { name: 'hard', data: 'evil' },
+  ],
+  'CVE-2014-6408, climbing': [
+    { name: 'etc/passwd' },
+    { name: 'hard', type: '1', link: '../etc/passwd' },
+  ],
+  'CVE-2014-6408, by a link': [
+    { name: 'dir', type: '2', link: '/etc' },
+    { name: 'hard', type: '1', link: 'dir/passwd' },
+  ],
+  'CVE-2014-9356': [
+    { name: 'dir/', type: '5' },
+    { name: 'dir/known', data: '1' },
+    { name: 'dir', type: '2', link: '/out' },
+    { name: 'dir/passwd', data: 'evil' },
+  ],
+  'CVE-2021-32760': [
+    { name: 'soft', type: '2', link: '/etc/passwd' },
+    { name: 'hard', type: '1', link: 'soft', mode: 0o4777 },
+    { name: 'soft', type: '2', link: '/etc/passwd', mode: 0o4777 },
+  ],
+  'CVE-2025-47290': [
+    { name: 'a/b/', type: '5' },
+    { name: 'a/b/1', data: '1' },
+    { name: 'a', type: '2', link: '/out' },
+    { name: 'a/b/2', data: '2' },
+    { name: 'a/b', type: '2', link: '/' },
+    { name: 'a/b/etc-evil', data: '3' },
+  ],
+  'CVE-2026-50163': [
+    { name: 'd', type: '2', link: '/' },
+    { name: 'out/passwd' },
+    { name: 'd/hard', type: '1', link: 'd/../../out/passwd' },
+  ],
+  'a target in the folder that the link replaces': [
+    { name: 'a/b/c', data: '1' },
+    { name: 'a', type: '1', link: 'a/b/c' },
+  ],
+  'a target in it, by another name': [
+    { name: 'a/b/c', data: '1' },
+    { name: 'l', type: '2', link: 'a/b' },
+    { name: 'a', type: '1', link: 'l/c' },
+  ],
+  'links in a circle': [
+    { name: 'a', type: '2', link: 'b' },
+    { name: 'b', type: '2', link: 'a' },
+    { name: 'a/x', data: '1' },
+  ],
+  'links that grow': [
+    { name: 'a', type: '2', link: 'a/a/a' },
+    { name: 'a/x', data: '1' },
+  ],
+  'folders by links to nowhere': [
+    { name: 'lib', type: '2', link: 'usr/lib' },
+    { name: 'lib/x/', type: '5', mode: 0o2711, uid: 5, mtime: 7 },
+    { name: 'lib/../y', data: '1' },
+    { name: 'usr/', type: '5', mtime: 9 },
+  ],
+};
+
+describe('attacks', () => {
+  it('all', async () => {
+    await expectAgreement(Object.values(ATTACKS));
+    const roots = ['.', './', '/', '', 'a/..'].flatMap(path =>
+      ['0', '1', '2', '3', '5', '6'].map(type => [
+        { name: path, type, link: '/etc', major: 1, minor: 3, mode: 0o751, uid: 7 },
+      ]),
+    );
+    await expectAgreement(roots); // CVE-2021-29136
+    const names = [
+      '../out',
+      'a/../../out',
+      '/../out',
+      '/a//./b/',
+      'n\0',
+      '.wh.',
+      '.wh..',
+      '.wh.a/b',
+    ];
+    await expectAgreement(names.map(path => [{ name: path, data: 'evil' }]));
+  }, 60_000);
+});
+
 const name = fc
   .tuple(
     fc.constantFrom('', '', './', '/', '../'),

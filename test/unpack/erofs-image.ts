@@ -43,7 +43,7 @@ import ctypes, json, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
 for source, target, kind, flags, data in json.loads(sys.argv[1]):
     os.makedirs(target, exist_ok=True)
-    if data.startswith('lowerdir='):
+    if 'upperdir=' in data:
         for key in ('upperdir=', 'workdir='):
             os.makedirs(data.split(key)[1].split(',')[0])
     text = lambda t: t.encode()

@@ -94,6 +94,16 @@ describe('names', () => {
     expect(() => index(tar(...through), testFolder())).toThrow(/4095 bytes/);
   });
 
+  it('of folders that the archive does not hold take a bounded memory', () => {
+    const members = Array.from({ length: 40 }, (_, at) =>
+      member({ name: 'x', pax: { path: `${at}${'/a'.repeat(2000)}` } }),
+    );
+    const indexer = new ErofsIndexer({ memory: 32 * 1024 ** 2 });
+    const reader = new TarReader(indexer);
+    expect(() => reader.write(Buffer.concat(members))).toThrow(/33554432 bytes of memory/);
+    expect(indexer.entries).toBeGreaterThan(30);
+  });
+
   it('a folder of 100,000 entries', () => {
     const members = Array.from({ length: 100_000 }, (_, at) =>
       member({ name: `many/${(at * 7919) % 100_000}` }),

@@ -10,6 +10,7 @@ import { whiteoutKind } from '../overlay-xattrs.ts';
 import { failed, refused } from '../refusal.ts';
 import { showName, type TarEntry, type TarHandler } from '../tar-entry.ts';
 import { components, Resolver } from '../tree-path.ts';
+import { Budget } from './budget.ts';
 import {
   BLOCK,
   encodeDevice,
@@ -39,10 +40,10 @@ const PERMISSIONS = 0o777;
 
 export class ErofsIndexer implements TarHandler {
   readonly #uuid: Uint8Array;
-  readonly #tree = new Tree();
-  readonly #resolver = new Resolver(this.#tree);
-  readonly #xattrs = new XattrTable();
-  readonly #planner = new SparsePlanner();
+  readonly #tree: Tree;
+  readonly #resolver: Resolver<FolderInode>;
+  readonly #xattrs: XattrTable;
+  readonly #planner: SparsePlanner;
   /** Whether the data in hand belongs to a file that the layer has. */
   #isWanted = false;
   #sparse: SparseInode | undefined;
@@ -50,11 +51,19 @@ export class ErofsIndexer implements TarHandler {
   #bytes = 0;
   #isFinished = false;
 
-  /** @param options.uuid 16 bytes that the image is to carry; zeros without */
-  constructor(options: { readonly uuid?: Uint8Array } = {}) {
+  /**
+   * @param options.uuid 16 bytes that the image is to carry; zeros without
+   * @param options.memory bound on the memory for names and attributes, in bytes
+   */
+  constructor(options: { readonly uuid?: Uint8Array; readonly memory?: number } = {}) {
     const uuid = options.uuid ?? new Uint8Array(UUID_BYTES);
     if (uuid.length !== UUID_BYTES) throw new Error('a UUID has 16 bytes');
     this.#uuid = uuid;
+    const budget = new Budget(options.memory);
+    this.#tree = new Tree(budget);
+    this.#resolver = new Resolver(this.#tree);
+    this.#xattrs = new XattrTable(budget);
+    this.#planner = new SparsePlanner(budget);
   }
 
   /** Members taken, whiteouts included. */

@@ -5,6 +5,7 @@
  */
 import { overBound } from '../bounds.ts';
 import type { TarEntry } from '../tar-entry.ts';
+import type { Budget } from './budget.ts';
 import { BLOCK, BLOCK_BITS, MOST_CHUNK_BITS } from './format.ts';
 
 /** Over all sparse files of a layer. */
@@ -29,11 +30,17 @@ export interface SparsePlan {
 
 /** What the sparse files of a layer have used of the bounds. */
 export class SparsePlanner {
+  readonly #budget: Budget;
   #chunks = 0;
   #copiedBytes = 0;
 
+  constructor(budget: Budget) {
+    this.#budget = budget;
+  }
+
   /** @throws TspodError 'limit' */
   plan(entry: TarEntry): SparsePlan {
+    this.#budget.take(entry.segments.length * 16);
     const segments = nonEmpty(entry.segments);
     const bits = alignedBits(entry.size, segments);
     const plan =

@@ -1,6 +1,7 @@
 /** A layer's tree in memory as the resolver walks it, with the rules of names that a file system has. */
 import { refused } from '../refusal.ts';
 import type { FolderView, Step } from '../tree-path.ts';
+import { type Budget, FOLDER_BYTES, INODE_BYTES } from './budget.ts';
 import { S_IFCHR, S_IFDIR } from './format.ts';
 import { FolderInode, type Inode, SpecialInode, SymlinkInode } from './inodes.ts';
 
@@ -10,6 +11,11 @@ const PATH_BYTES = 4095;
 
 export class Tree implements FolderView<FolderInode> {
   readonly root = new FolderInode(S_IFDIR | 0o755);
+  readonly #budget: Budget;
+
+  constructor(budget: Budget) {
+    this.#budget = budget;
+  }
 
   enter(folder: FolderInode, name: string, make: boolean): Step<FolderInode> {
     const found = this.find(folder, name);
@@ -44,7 +50,10 @@ export class Tree implements FolderView<FolderInode> {
     return folder;
   }
 
+  /** @throws TspodError 'limit' when there is no memory for it */
   put(folder: FolderInode, name: string, inode: Inode): void {
+    const own = inode instanceof FolderInode ? FOLDER_BYTES : INODE_BYTES;
+    this.#budget.take(own + name.length + (inode instanceof SymlinkInode ? inode.size : 0));
     folder.children.set(owned(name), inode);
   }
 }

@@ -8,6 +8,7 @@ import { TspodError } from '../../../src/errors.ts';
 import { storedXattr } from '../overlay-xattrs.ts';
 import { refused } from '../refusal.ts';
 import type { TarEntry, TarXattr } from '../tar-entry.ts';
+import type { Budget } from './budget.ts';
 import { roundUp, XATTR_ENTRY, XATTR_HEADER } from './format.ts';
 import { readPosixAcl } from './posix-acl.ts';
 
@@ -127,9 +128,17 @@ export interface Attributes {
 
 const NONE: Attributes = { xattrs: undefined, permissions: undefined };
 
+/** Of a set or an attribute beside its bytes. */
+const RECORD_BYTES = 256;
+
 export class XattrTable {
+  readonly #budget: Budget;
   readonly #xattrs = new Map<string, { readonly id: number; readonly xattr: Xattr }>();
   readonly #sets = new Map<string, XattrSet>();
+
+  constructor(budget: Budget) {
+    this.#budget = budget;
+  }
 
   /** @throws TspodError for an attribute that can't be set on such a file */
   of(entry: TarEntry): Attributes {
@@ -175,6 +184,7 @@ export class XattrTable {
   }
 
   #add(key: string, xattr: Xattr): { readonly id: number; readonly xattr: Xattr } {
+    this.#budget.take(RECORD_BYTES + key.length + xattr.size);
     const known = { id: this.#xattrs.size, xattr };
     this.#xattrs.set(key, known);
     return known;
@@ -184,6 +194,7 @@ export class XattrTable {
     const key = members.map(({ id }) => id).join();
     let set = this.#sets.get(key);
     if (set === undefined) {
+      this.#budget.take(RECORD_BYTES + key.length + members.length * 24);
       set = new XattrSet(members.map(({ xattr }) => xattr));
       this.#sets.set(key, set);
     }
