@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs';
 import { errnoOf, systemError } from '../../src/errors.ts';
 import type { Isolation } from '../../src/pod/isolators.ts';
 import type { Step } from '../../src/pod/launch-plan.ts';
-import { unsupported } from './check.ts';
+import { unsupported } from '../isolation.ts';
 
 /** µs; the kernel's default period. */
 const CPU_PERIOD = 100_000n;

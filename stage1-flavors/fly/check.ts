@@ -2,9 +2,8 @@
  * What fly refuses, by name, before anything is written. fly has the host's network, IPC, host name,
  * processes and users; whoever asks for one of his own must learn that he does not get it.
  */
-import { TspodError } from '../../src/errors.ts';
-import { type Isolation, readIsolation } from '../../src/pod/isolators.ts';
 import type { Pod, PodApp } from '../../src/pod/pod.ts';
+import { annotationsOf, isolationOf, unsupported } from '../isolation.ts';
 
 /** The launcher has 1024 slots, some of which fly uses itself. */
 const MAX_MOUNTS = 1000;
@@ -65,29 +64,4 @@ export function check(pod: Pod): void {
   const [other] = isolationOf(pod, app).others;
   if (other !== undefined)
     throw unsupported(`isolator ${other} of app "${app.name}": fly can't enforce it`);
-}
-
-/** The app's isolators without what `--insecure-options` switched off. */
-export function isolationOf(pod: Pod, app: PodApp): Isolation {
-  const { capabilities, seccomp, ...rest } = readIsolation(
-    app.app.isolators ?? [],
-    `app "${app.name}"`,
-  );
-  const { insecure } = pod.options;
-  return {
-    ...rest,
-    ...(capabilities === undefined || insecure.capabilities ? {} : { capabilities }),
-    ...(seccomp === undefined || insecure.seccomp ? {} : { seccomp }),
-  };
-}
-
-export function annotationsOf(
-  pod: Pod,
-  app: PodApp,
-): readonly { readonly name: string; readonly value: string }[] {
-  return pod.manifest.apps.find(({ name }) => name === app.name)?.annotations ?? [];
-}
-
-export function unsupported(message: string, hint?: string): TspodError {
-  return new TspodError('unsupported', message, hint === undefined ? {} : { hint });
 }

@@ -14,7 +14,9 @@ import {
   signalProcess,
 } from '../../src/sys/process.ts';
 import type { EnterRequest, Flavor, RunningPod } from '../flavor.ts';
-import { appPlan, identitySteps } from './app-plan.ts';
+import { identitySteps } from '../identity.ts';
+import { isolationOf } from '../isolation.ts';
+import { appPlan } from './app-plan.ts';
 import { cgroupName } from './cgroups.ts';
 import { check, onlyApp } from './check.ts';
 import { CGROUPS_FILE, launchSteps } from './launch-steps.ts';
@@ -57,7 +59,7 @@ function enter(pod: Pod, running: RunningPod, request: EnterRequest): LaunchPlan
     ['start', `appsinfo/${app.name}/app-plan`],
   ];
   const appSteps: Step[] = [
-    ...identitySteps(pod, app, join(running.dir, app.root)),
+    ...identitySteps(pod, app, join(running.dir, app.root), isolationOf(pod, app)),
     ...[...environment].map(([name, value]): Step => ['env', `${name}=${value}`]),
     ['env-from-user'],
     ['workdir', '/'],

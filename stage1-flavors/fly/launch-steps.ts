@@ -4,24 +4,21 @@
  * what is mounted in the pod never reaches the host, but for volumes that keep their peer group, which is
  * what fly is for.
  */
-import { existsSync } from 'node:fs';
-import type { Volume } from '../../src/image/appc.ts';
-import { hostsFile, resolvConf } from '../../src/pod/dns.ts';
 import { STATUS_FOLDER } from '../../src/pod/folder.ts';
 import type { Step } from '../../src/pod/launch-plan.ts';
 import type { Pod, PodApp } from '../../src/pod/pod.ts';
+import { isolationOf } from '../isolation.ts';
+import { nameFiles } from '../name-files.ts';
 import { rootSteps } from '../root-steps.ts';
+import { holdVolume, placeVolume, workingDirectory } from '../volume-steps.ts';
 import { planCgroups } from './cgroups.ts';
-import { isolationOf } from './check.ts';
 
 export const CGROUPS_FILE = 'subcgroup';
 
-const FALLBACK_HOSTS = '127.0.0.1 localhost localhost.localdomain\n::1 localhost\n';
 /** Of the host, wholly visible in every fly pod. */
 const HOST_TREES = ['dev', 'proc', 'sys'];
 /** Slots of the launcher: the host's trees from 0 on, then the two files, then volumes. */
-const RESOLV_CONF_SLOT = '3';
-const HOSTS_SLOT = '4';
+const FIRST_FILE_SLOT = 3;
 const FIRST_VOLUME_SLOT = 5;
 
 export function launchSteps(pod: Pod, app: PodApp): readonly Step[] {
@@ -32,7 +29,7 @@ export function launchSteps(pod: Pod, app: PodApp): readonly Step[] {
     path,
     slot: String(FIRST_VOLUME_SLOT + index),
   }));
-  const network = networkFiles(pod, app.root);
+  const network = nameFiles(pod, app.root, FIRST_FILE_SLOT);
   return [
     ['program', options.program],
     ...(options.debug ? ([['debug']] satisfies Step[]) : []),
@@ -68,70 +65,6 @@ export function launchSteps(pod: Pod, app: PodApp): readonly Step[] {
     ['pid-file', 'pid'],
     ['start', `appsinfo/${app.name}/app-plan`],
   ];
-}
-
-/** As Docker and podman: one that the image lacks is made, in a volume too. */
-function workingDirectory({ app, root }: PodApp): readonly Step[] {
-  const path = app.workingDirectory || '/';
-  return path === '/' ? [] : [['folder', root, path, '0755']];
-}
-
-function holdVolume(volume: Volume, slot: string): readonly Step[] {
-  switch (volume.kind) {
-    case 'tmpfs':
-      return [];
-    case 'empty':
-      return [['hold', slot, `sharedVolumes/${volume.name}`, 'single']];
-    case 'host':
-      return [
-        ['hold', slot, volume.source ?? '', volume.recursive === true ? 'recursive' : 'single'],
-      ];
-  }
-}
-
-function placeVolume(volume: Volume, path: string, slot: string, root: string): readonly Step[] {
-  if (volume.kind === 'tmpfs') {
-    const options = [
-      `mode=${volume.mode ?? '0755'}`,
-      ...(volume.uid === undefined ? [] : [`uid=${volume.uid}`]),
-      ...(volume.gid === undefined ? [] : [`gid=${volume.gid}`]),
-      ...(volume.size === undefined ? [] : [`size=${volume.size}`]),
-      ...(volume.readOnly === true ? ['ro'] : []),
-    ];
-    return [['tmpfs', root, path, options.join(',')]];
-  }
-  const flags = [
-    ...(volume.readOnly === true ? ['ro'] : []),
-    ...(volume.propagation === undefined ? [] : [volume.propagation]),
-  ];
-  return [['attach', slot, root, path, ...flags]];
-}
-
-/**
- * resolv.conf: without `--dns` the host's, because the network is the host's; `none` leaves the image's
- * file. hosts: a fallback where the image has none, as rkt.
- */
-function networkFiles(
-  pod: Pod,
-  root: string,
-): { readonly hold: readonly Step[]; readonly place: readonly Step[] } {
-  const hold: Step[] = [];
-  const place: Step[] = [];
-  const bindHostFile = (slot: string, path: string) => {
-    hold.push(['hold', slot, path, 'single']);
-    place.push(['attach', slot, root, path, 'ro', 'private']);
-  };
-  const { dns, hosts } = pod.options;
-  if (dns.mode === 'servers')
-    place.push(['file', root, '/etc/resolv.conf', '0644', resolvConf(dns), 'replace']);
-  else if (dns.mode === 'host' || (dns.mode === 'default' && existsSync('/etc/resolv.conf'))) {
-    bindHostFile(RESOLV_CONF_SLOT, '/etc/resolv.conf');
-  }
-  if (hosts.mode === 'host') bindHostFile(HOSTS_SLOT, '/etc/hosts');
-  else if (hosts.mode === 'entries')
-    place.push(['file', root, '/etc/hosts', '0644', hostsFile(hosts.entries), 'replace']);
-  else place.push(['file', root, '/etc/hosts', '0644', FALLBACK_HOSTS, 'if-missing']);
-  return { hold, place };
 }
 
 /** systemd's notification socket, at the same path inside; an abstract one needs nothing. */
