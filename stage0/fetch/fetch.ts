@@ -190,7 +190,7 @@ async function fromAci(
   context: Context,
   store: Store,
   target: AciTarget,
-  { pullPolicy, lease, timing }: FetchOptions,
+  { pullPolicy, lease, timing, signature }: FetchOptions,
 ): Promise<FetchedImage> {
   const { fetchAci, loadConfig, openProgress } = await import('./aci.ts');
   const progress = openProgress();
@@ -200,6 +200,7 @@ async function fromAci(
       lease,
       progress,
       config: loadConfig(context),
+      signature,
       ...(timing === undefined ? {} : { timing }),
     });
   } finally {

@@ -1,8 +1,10 @@
-/** The OpenPGP signature that `--signature` names, in a chunk of its own. */
+/** Finding OpenPGP signatures, in a chunk of its own. */
 import '../hot.ts';
 import type { Context } from '../../src/context.ts';
 import { TspodError } from '../../src/errors.ts';
 import { type FoundOpenPgp, findDetachedSignature } from '../verify/openpgp/find-signature.ts';
+
+export { findDetachedSignature };
 
 /** @throws TspodError 'trust' when it is not there */
 export async function namedSignature(context: Context, named: string): Promise<FoundOpenPgp> {

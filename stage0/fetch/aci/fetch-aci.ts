@@ -32,7 +32,9 @@ import { imageDigests } from '../../../src/store/digests.ts';
 import { ensureLayers } from '../../../src/store/ensure-layers.ts';
 import type { ImageRecord, Lease, Store, Verdict } from '../../../src/store/types.ts';
 import type { Progress } from '../../progress.ts';
+import type { SignedImage } from '../../verify/openpgp/find-signature.ts';
 import { admit } from '../../verify/policy.ts';
+import { type DetachedSignatures, lookForSignature } from '../detached-signature.ts';
 import { discover } from '../discovery.ts';
 import type { FetchedImage, PullPolicy } from '../fetch.ts';
 import { fetchLayers, type WantedLayer } from '../layers.ts';
@@ -53,6 +55,8 @@ export interface AciOptions {
   readonly lease: Lease;
   readonly config: Config;
   readonly progress: Progress;
+  /** `--signature`: a file or URL of the OpenPGP signature of the image itself, not of its dependencies. */
+  readonly signature?: string | undefined;
   readonly timing?: Timing;
 }
 
@@ -120,7 +124,9 @@ class AciFetch {
     switch (target.kind) {
       case 'aci-file': {
         const what = `image "${target.path}"`;
-        return this.#import(resolve(target.path), { what, names: [], path, ...more });
+        const file = resolve(target.path);
+        const asked = { what, names: [], path, ...more };
+        return this.#import(file, asked, await this.#look({ path: file }, asked));
       }
       case 'aci-url':
         return this.#fromUrl(target.url, false, { what: `image "${target.url}"`, path, ...more });
@@ -229,6 +235,7 @@ class AciFetch {
       });
     }
     const size = asked.dependency?.size;
+    const signatures = await this.#look({ url, told }, asked);
     const found = await downloadAci(
       {
         dir: this.#store.dir,
@@ -250,7 +257,7 @@ class AciFetch {
       return this.#use(known);
     }
     try {
-      const image = await this.#import(found.path, { ...asked, names: [url.href] });
+      const image = await this.#import(found.path, { ...asked, names: [url.href] }, signatures);
       this.#remember(url, found);
       return image;
     } finally {
@@ -269,13 +276,22 @@ class AciFetch {
     return image;
   }
 
-  async #import(file: string, asked: Asked): Promise<ImageRecord> {
+  #look(
+    image: SignedImage,
+    { path, dependency }: Pick<Asked, 'path' | 'dependency'>,
+  ): Promise<DetachedSignatures> {
+    const { signature, timing } = this.#options;
+    const named = path.length === 0 && dependency === undefined ? signature : undefined;
+    return lookForSignature(this.#context, image, named, timing);
+  }
+
+  async #import(file: string, asked: Asked, signatures: DetachedSignatures): Promise<ImageRecord> {
     const { lease } = this.#options;
     const aci = await inspectAci(this.#store, file, asked.what);
     const { value } = aci.manifest;
     checkAsked(aci, asked);
     lease.add(aci.id, aci.blob.digest, aci.manifest.digest, aci.diffId);
-    const verdict = await this.#admit(file, aci, asked.what);
+    const verdict = await this.#admit(file, aci, asked.what, signatures);
     const below = await this.#dependencies(value, [...asked.path, value.name], asked.what);
     const layers = await this.#layers(file, aci, below, asked.what);
     lease.add(...layers.flatMap(({ blob, diffId }) => [blob.digest, diffId]));
@@ -302,7 +318,12 @@ class AciFetch {
     return image;
   }
 
-  #admit(file: string, aci: InspectedAci, what: string): Promise<Verdict> {
+  #admit(
+    file: string,
+    aci: InspectedAci,
+    what: string,
+    signatures: DetachedSignatures,
+  ): Promise<Verdict> {
     const { name } = aci.manifest.value;
     const subject = {
       name,
@@ -312,7 +333,7 @@ class AciFetch {
     };
     return admit(this.#context, {
       subjects: [subject],
-      signatures: async function* () {},
+      signatures: (_subject, kinds) => signatures(kinds),
       former: this.#store.byIdPrefix(aci.id)?.verdict,
     });
   }
