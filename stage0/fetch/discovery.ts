@@ -9,7 +9,7 @@ import type { Config } from '../../src/config/config.ts';
 import type { Context } from '../../src/context.ts';
 import { TspodError } from '../../src/errors.ts';
 import { isAcIdentifier } from '../../src/image/appc-names.ts';
-import type { Exchange } from './http.ts';
+import { type Exchange, WithoutTls } from './http.ts';
 import { scanMetaTags } from './meta-tags.ts';
 import type { Timing } from './retry.ts';
 import { collect } from './source.ts';
@@ -118,9 +118,7 @@ async function readPage(client: WebClient, place: string, allowHttp: boolean): P
     return await client.get(secure, {}, read);
   } catch (error) {
     // A certificate that is wrong is no reason to do without one.
-    const noTls =
-      error instanceof TspodError && error.code === 'network' && !/: TLS: /.test(error.message);
-    if (!allowHttp || !noTls) throw error;
+    if (!allowHttp || !(error instanceof WithoutTls)) throw error;
     return client.get(new URL(`http://${place}?ac-discovery=1`), {}, read);
   }
 }

@@ -1,13 +1,16 @@
 /**
  * Compressed bytes to the tar's bytes, with the bounds on both. zlib and zstd work in libuv's threads, so
  * that the next megabyte is decompressed while the one before becomes files; gzip members and zstd frames
- * may follow one another (RFC 1952, 2.2; RFC 8878, 3).
+ * may follow one another (RFC 1952, 2.2; RFC 8878, 3). Node has neither bzip2 nor xz, and neither is common
+ * enough in images for a library: these decoders are our own (bzip2.ts, xz.ts).
  */
 import type { Readable, Transform } from 'node:stream';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
 import { reasonOf, TspodError } from '../../src/errors.ts';
 import type { Compression } from '../../src/image/oci.ts';
 import { type Bounds, overBound } from './bounds.ts';
+import { decodeBzip2 } from './bzip2.ts';
+import { decodeXz } from './xz.ts';
 
 const CHUNK = 256 * 1024;
 /** So much may lie ready, or the decoder would stand still while a piece becomes files. */
@@ -26,13 +29,14 @@ export async function* decompress(
   });
   input.pause();
   const decoder = decoderOf(compression);
+  const chunks = decoder === undefined ? ownDecoder(compression, ahead(input)) : ahead(decoder);
   // an error of the input, e.g. the idle time-out, ends the decoder as well
   if (decoder !== undefined) {
     input.on('error', error => decoder.destroy(error));
     input.pipe(decoder);
   }
   try {
-    for await (const chunk of ahead(decoder ?? input)) {
+    for await (const chunk of chunks) {
       given += chunk.length;
       if (given > bounds.ratioFloor && given > taken * bounds.ratio) {
         throw overBound('archive', bounds.ratio, 'bytes from one compressed byte');
@@ -95,6 +99,17 @@ async function* ahead(stream: Readable): AsyncGenerator<Buffer> {
   }
 }
 
+function ownDecoder(compression: Compression, input: AsyncIterable<Buffer>): AsyncIterable<Buffer> {
+  switch (compression) {
+    case 'bzip2':
+      return decodeBzip2(input);
+    case 'xz':
+      return decodeXz(input);
+    default:
+      return input;
+  }
+}
+
 function decoderOf(compression: Compression): Transform | undefined {
   switch (compression) {
     case 'none':
@@ -103,13 +118,8 @@ function decoderOf(compression: Compression): Transform | undefined {
       return createGunzip({ chunkSize: CHUNK });
     case 'zstd':
       return createZstdDecompress({ chunkSize: CHUNK });
-    default:
-      throw new TspodError(
-        'unsupported',
-        `layer: ${compression} compression can't be unpacked yet`,
-        {
-          hint: 'use an image with gzip or zstd layers',
-        },
-      );
+    case 'bzip2':
+    case 'xz':
+      return undefined;
   }
 }

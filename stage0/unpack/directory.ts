@@ -54,15 +54,6 @@ class DirectorySink implements LayerSink {
 
   constructor(folder: string, packing: Packing, options: DirectoryOptions) {
     const compression = compressionOf(packing);
-    if (compression === 'bzip2' || compression === 'xz') {
-      throw new TspodError(
-        'unsupported',
-        `layer: ${compression} compression can't be unpacked yet`,
-        {
-          hint: 'use an image with gzip or zstd layers',
-        },
-      );
-    }
     this.#folder = folder;
     this.#child = new UnpackChild(
       {
