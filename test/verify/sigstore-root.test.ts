@@ -1,10 +1,11 @@
 /** Trusted roots: the one that ships with tspod, the closed periods, and files with something wrong. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { loadTrustedRoot, verifyBundle } from '../../stage0/verify/sigstore/index.ts';
 import { IDENTITY, ISSUER, makeInstance, type TrustedRootJson } from './sigstore/authority.ts';
+import { sha256 } from './sigstore/certificates.ts';
 import { type Signing, signBundle } from './sigstore/signing.ts';
 import { loadRoot, MANIFEST, subjectOf } from './sigstore/subject.ts';
 
@@ -32,6 +33,14 @@ test('the one that ships: its authorities and logs', () => {
   ]);
   expect(material.ctlogs).toHaveLength(2);
   expect(material.timestampAuthorities).toHaveLength(1);
+});
+
+test('the one that ships is the one that sigstore.dev published, to the byte', () => {
+  const file = new URL('../../stage0/verify/sigstore/public-good.json', import.meta.url);
+  const digest = sha256(readFileSync(file)).toString('hex');
+  const documented = readFileSync(new URL('../../docs/trust.md', import.meta.url), 'utf8');
+  expect(digest).toBe('6494e21ea73fa7ee769f85f57d5a3e6a08725eae1e38c755fc3517c9e6bc0b66');
+  expect(documented).toContain(digest);
 });
 
 describe('refused', () => {
