@@ -5,6 +5,7 @@
 import { TspodError } from '../src/errors.ts';
 import type { Flavor } from './flavor.ts';
 import { fly } from './fly/fly.ts';
+import { nspawn } from './nspawn/nspawn.ts';
 
 /** rkt's names of its stage1 images, after the prefix. `coreos`, `src` and `host` are kinds of nspawn. */
 const BY_STAGE1: Readonly<Record<string, Flavor['name']>> = {
@@ -19,7 +20,7 @@ const BY_STAGE1: Readonly<Record<string, Flavor['name']>> = {
 };
 
 /** Those of this version. */
-export const FLAVORS: readonly Flavor[] = [fly];
+export const FLAVORS: readonly Flavor[] = [fly, nspawn];
 
 /**
  * @throws TspodError 'not-found' for a name of no flavor, 'unsupported' for one that this version does not
@@ -29,13 +30,14 @@ export function flavorByName(name: string): Flavor {
   const bare = name.replace(/:[^:/]*$/, '').replace(/^.*\//, '');
   const kind = bare.replace(/^stage1-/, '');
   const found = Object.hasOwn(BY_STAGE1, kind) ? BY_STAGE1[kind] : undefined;
-  if (found === 'fly') return fly;
+  const flavor = FLAVORS.find(one => one.name === found);
+  if (flavor !== undefined) return flavor;
   if (found === undefined) {
     throw new TspodError(
       'not-found',
       `stage1 ${JSON.stringify(name.slice(0, 200))}: there is no such flavor`,
       {
-        hint: 'use --stage1-name=fly',
+        hint: 'use --stage1-name=fly or --stage1-name=nspawn',
       },
     );
   }
@@ -43,7 +45,7 @@ export function flavorByName(name: string): Flavor {
     'unsupported',
     `stage1 ${JSON.stringify(name.slice(0, 200))}: flavor ${found} is not in this version`,
     {
-      hint: 'use --stage1-name=fly',
+      hint: 'use --stage1-name=fly or --stage1-name=nspawn',
     },
   );
 }

@@ -25,7 +25,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { errnoOf, systemError, TspodError } from '../errors.ts';
 import { isDigest } from '../image/digest.ts';
 import type { PodImageUse } from '../store/types.ts';
@@ -83,6 +83,13 @@ export function writeRuntimeConfig(dir: string, pod: Pod): void {
 }
 
 export function writePlan(dir: string, plan: LaunchPlan): void {
+  for (const folder of plan.folders ?? []) {
+    mkdirSync(join(dir, folder), { recursive: true, mode: 0o755 });
+  }
+  for (const [path, steps] of plan.inside ?? []) {
+    mkdirSync(dirname(join(dir, path)), { recursive: true, mode: 0o755 });
+    replaceFile(join(dir, path), encodePlan(steps));
+  }
   for (const [app, steps] of plan.apps) {
     replaceFile(join(dir, 'appsinfo', app, 'app-plan'), encodePlan(steps));
   }

@@ -20,6 +20,10 @@ export interface LaunchPlan {
   readonly steps: readonly Step[];
   /** One app plan by app name, for stage2; stored as `appsinfo/<app>/app-plan`. */
   readonly apps: ReadonlyMap<string, readonly Step[]>;
+  /** For flavors with an init: its plans by path in the pod's folder (docs/stage2-init.md). */
+  readonly inside?: ReadonlyMap<string, readonly Step[]>;
+  /** Folders that have to be there, by path in the pod's folder. */
+  readonly folders?: readonly string[];
 }
 
 export const PLAN_MAGIC = 'TSPLAN1\n';
@@ -60,6 +64,11 @@ export function planToJson(plan: LaunchPlan): unknown {
   return {
     launcher: show(plan.steps),
     apps: Object.fromEntries([...plan.apps].map(([name, steps]) => [name, show(steps)])),
+    ...(plan.inside === undefined
+      ? {}
+      : {
+          inside: Object.fromEntries([...plan.inside].map(([path, steps]) => [path, show(steps)])),
+        }),
   };
 }
 

@@ -91,6 +91,11 @@ static bool run_phase(struct app *app, enum phase phase, const char *plan)
     streams_started(app);
     app->pid = pid;
     app->phase = phase;
+    if (phase == PHASE_APP) {
+        char text[16];
+        snprintf(text, sizeof text, "%d", (int)pid);
+        write_status(app->name, "-pid", text);
+    }
     return true;
 }
 

@@ -1,0 +1,61 @@
+/** What nspawn refuses, by name, before anything is written. */
+import type { Pod } from '../../src/pod/pod.ts';
+import { annotationsOf, unsupported } from '../isolation.ts';
+import { findNspawn } from './command.ts';
+import { confinedIsolation } from './isolation.ts';
+
+/** The launcher has 1024 slots. */
+const MAX_SLOTS = 1000;
+/** Below these the pod's own trees are mounted: what lies there would be hidden, or reach into them. */
+const OWN_TREES = ['/proc', '/sys', '/dev'];
+
+/** @throws TspodError 'unsupported' that names the option, isolator or field */
+export function check(pod: Pod): void {
+  const { options, manifest } = pod;
+  findNspawn();
+  if (options.net !== undefined && options.net !== 'host' && options.net !== 'none') {
+    throw unsupported(
+      `--net=${options.net}: networks are not in this version`,
+      'give none or host',
+    );
+  }
+  const [port] = manifest.ports;
+  if (port !== undefined)
+    throw unsupported(`--port=${port.name}: networks are not in this version`, 'give --net=host');
+  if (options.privateUsers) throw unsupported('--private-users: not in this version');
+  if (options.mdsRegister) throw unsupported('--mds-register: there is no metadata service');
+  if (options.ipc === 'parent') throw unsupported('--ipc=parent: a pod has IPC of its own');
+  if (options.interactive && pod.apps.length > 1)
+    throw unsupported('--interactive: only one app can have the terminal');
+  const [podIsolator] = manifest.isolators;
+  if (podIsolator !== undefined)
+    throw unsupported(`isolator ${podIsolator.name} of the pod`, 'give it to the app');
+  let slots = 3;
+  for (const app of pod.apps) {
+    const what = `app "${app.name}"`;
+    slots += 2 + app.mounts.length;
+    const [handler] = app.app.eventHandlers ?? [];
+    if (handler !== undefined)
+      throw unsupported(`event handler ${handler.name} of ${what}: not in this version`);
+    for (const { path } of app.mounts) {
+      if (OWN_TREES.some(tree => path === tree || path.startsWith(`${tree}/`)))
+        throw unsupported(
+          `${what}: a volume on ${path} lies in a tree of the kernel's or the pod's`,
+        );
+    }
+    const isolation = confinedIsolation(pod, app);
+    const limit = (['memory', 'cpuMillis', 'cpuShares'] as const).find(
+      name => isolation[name] !== undefined,
+    );
+    if (limit !== undefined)
+      throw unsupported(`${what}: a limit on ${limit}: limits are not in this version`);
+    const [other] = isolation.others;
+    if (other !== undefined)
+      throw unsupported(`isolator ${other} of ${what}: it can't be enforced`);
+    const foreign = [...manifest.annotations, ...annotationsOf(pod, app)].find(({ name }) =>
+      name.startsWith('coreos.com/rkt/'),
+    );
+    if (foreign !== undefined) throw unsupported(`annotation ${foreign.name}: not in this version`);
+  }
+  if (slots > MAX_SLOTS) throw unsupported(`the pod has over ${MAX_SLOTS} mounts`);
+}

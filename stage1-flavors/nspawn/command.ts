@@ -1,0 +1,56 @@
+/** systemd-nspawn's command line (systemd-nspawn(1)). */
+import { existsSync } from 'node:fs';
+import { TspodError } from '../../src/errors.ts';
+import type { Pod } from '../../src/pod/pod.ts';
+import { confinedIsolation } from './isolation.ts';
+import { TREE } from './stage1-tree.ts';
+
+const PLACES = ['/usr/bin/systemd-nspawn', '/bin/systemd-nspawn', '/usr/local/bin/systemd-nspawn'];
+
+/** @throws TspodError 'unsupported' where it is not installed */
+export function findNspawn(): string {
+  const found = PLACES.find(path => existsSync(path));
+  if (found !== undefined) return found;
+  throw new TspodError('unsupported', 'flavor nspawn: there is no systemd-nspawn', {
+    hint: 'install it (Debian: systemd-container), or use --stage1-name=fly',
+  });
+}
+
+export function nspawnCommand(pod: Pod): readonly string[] {
+  const { options } = pod;
+  return [
+    findNspawn(),
+    '--quiet',
+    // No systemd here to register with; the pod stays in the cgroup that it was started in.
+    '--register=no',
+    '--keep-unit',
+    `--directory=${TREE}`,
+    `--machine=rkt-${pod.uuid}`,
+    `--hostname=${options.hostname ?? `rkt-${pod.uuid}`}`,
+    `--uuid=${pod.uuid}`,
+    ...capabilities(pod),
+    ...(options.net === 'host' ? [] : ['--private-network']),
+    '--link-journal=no',
+    '--resolv-conf=off',
+    '--timezone=off',
+    '--settings=no',
+    // SIGTERM for us is a graceful stop for init.
+    '--kill-signal=SIGTERM',
+    `--console=${options.interactive ? 'interactive' : 'pipe'}`,
+    '--',
+    '/init',
+    'init',
+  ];
+}
+
+/** What an app may have, its init must have: systemd-nspawn's own set, and what the apps ask for. */
+function capabilities(pod: Pod): readonly string[] {
+  const wanted = new Set<string>();
+  let all = false;
+  for (const app of pod.apps) {
+    const { capabilities: set } = confinedIsolation(pod, app);
+    if (set === undefined || set.mode === 'remove') all = true;
+    else for (const name of set.names) wanted.add(name);
+  }
+  return [`--capability=${all ? 'all' : [...wanted].sort().join(',')}`];
+}

@@ -1,0 +1,30 @@
+/** What stage2's init is to do in this pod: docs/stage2-init.md. */
+import type { Step } from '../../src/pod/launch-plan.ts';
+import type { Pod, PodApp } from '../../src/pod/pod.ts';
+import { plansInside } from './stage1-tree.ts';
+
+/** Bytes of a log file before it is rotated, and how many old ones are kept. */
+const LOG_BYTES = String(10 * 1024 * 1024);
+const LOGS_KEPT = '3';
+
+export function initSteps(pod: Pod): readonly Step[] {
+  return [
+    ['program', pod.options.program],
+    ['pod', pod.uuid],
+    ['exit-policy', 'first-failure'],
+    ...(pod.options.net === 'host' ? [] : ([['loopback']] satisfies Step[])),
+    ...pod.apps.flatMap(app => aboutApp(pod, app)),
+  ];
+}
+
+function aboutApp(pod: Pod, app: PodApp): readonly Step[] {
+  const { interactive } = pod.options;
+  return [
+    ['app', app.name],
+    ['launch', `${plansInside(app.name)}/launch-plan`],
+    ['stdin', interactive ? 'inherit' : 'null'],
+    ['stdout', interactive ? 'inherit' : 'log'],
+    ['stderr', interactive ? 'inherit' : 'log'],
+    ['log', 'file', `/rkt/logs/${app.name}.log`, LOG_BYTES, LOGS_KEPT],
+  ];
+}

@@ -1,0 +1,38 @@
+/**
+ * What an app under nspawn has when nobody says otherwise: rkt's 14 capabilities and its default set of
+ * system calls (rkt-1.30, Documentation/capabilities-guide.md, seccomp-guide.md).
+ */
+import type { Isolation } from '../../src/pod/isolators.ts';
+import type { Pod, PodApp } from '../../src/pod/pod.ts';
+import { isolationOf } from '../isolation.ts';
+
+const DEFAULT_CAPABILITIES = [
+  'CAP_AUDIT_WRITE',
+  'CAP_CHOWN',
+  'CAP_DAC_OVERRIDE',
+  'CAP_FSETID',
+  'CAP_FOWNER',
+  'CAP_KILL',
+  'CAP_MKNOD',
+  'CAP_NET_RAW',
+  'CAP_NET_BIND_SERVICE',
+  'CAP_SETUID',
+  'CAP_SETGID',
+  'CAP_SETPCAP',
+  'CAP_SETFCAP',
+  'CAP_SYS_CHROOT',
+];
+
+export function confinedIsolation(pod: Pod, app: PodApp): Isolation {
+  const isolation = isolationOf(pod, app);
+  const { insecure } = pod.options;
+  return {
+    ...isolation,
+    ...(isolation.capabilities === undefined && !insecure.capabilities
+      ? { capabilities: { mode: 'retain', names: DEFAULT_CAPABILITIES } }
+      : {}),
+    ...(isolation.seccomp === undefined && !insecure.seccomp
+      ? { seccomp: { mode: 'retain', set: ['@rkt/default-whitelist'] } }
+      : {}),
+  };
+}

@@ -1,0 +1,64 @@
+/**
+ * The launcher's steps for nspawn: every app's root file system with its volumes is put together in a mount
+ * namespace of the pod's own, below the pod's tree; then systemd-nspawn makes the other namespaces around that
+ * tree and starts stage2's init in it. The launcher stays as the parent: systemd-nspawn closes the pod's lock.
+ */
+import { statfsSync } from 'node:fs';
+import type { Step } from '../../src/pod/launch-plan.ts';
+import type { Pod, PodApp } from '../../src/pod/pod.ts';
+import { nameFiles } from '../name-files.ts';
+import { rootSteps } from '../root-steps.ts';
+import { holdVolume, placeVolume, workingDirectory } from '../volume-steps.ts';
+import { nspawnCommand } from './command.ts';
+import { PROGRAMS, TREE } from './stage1-tree.ts';
+
+/** statfs(2) */
+const TMPFS_MAGIC = 0x01021994;
+
+export function launchSteps(pod: Pod): readonly Step[] {
+  const { options } = pod;
+  let slot = 0;
+  const hold: Step[] = [];
+  const place: Step[] = [];
+  for (const { inside, source } of PROGRAMS) {
+    hold.push(['hold', String(slot), source, 'single']);
+    place.push(['attach', String(slot), TREE, inside, 'ro', 'nosuid', 'private']);
+    slot += 1;
+  }
+  for (const app of pod.apps) {
+    const names = nameFiles(pod, app.root, slot);
+    slot += 2;
+    hold.push(...names.hold);
+    place.push(...rootSteps(app), ...names.place);
+    place.push(['symlink', app.root, '/etc/mtab', '../proc/self/mounts', 'if-missing']);
+    for (const { volume, path } of app.mounts) {
+      hold.push(...holdVolume(volume, String(slot)));
+      place.push(...placeVolume(volume, path, String(slot), app.root));
+      slot += 1;
+    }
+    place.push(...workingDirectory(app), ...hostname(pod, app));
+  }
+  return [
+    ['program', options.program],
+    ...(options.debug ? ([['debug']] satisfies Step[]) : []),
+    ['supervise', '-', 'pod', ...(options.finish ?? [])],
+    ...hold,
+    ['unshare', 'mount'],
+    ['propagation', '/', 'rslave'],
+    ...place,
+    ...nspawnFolder(),
+    ['pid-file', 'pid'],
+    ['exec', ...nspawnCommand(pod)],
+  ];
+}
+
+function hostname(pod: Pod, app: PodApp): readonly Step[] {
+  const name = pod.options.hostname ?? `rkt-${pod.uuid}`;
+  return [['file', app.root, '/etc/hostname', '0644', `${name}\n`, 'if-missing']];
+}
+
+/** systemd-nspawn complains at the end of each pod where /run is on a disk (no systemd runs there). */
+function nspawnFolder(): readonly Step[] {
+  if (statfsSync('/run').type === TMPFS_MAGIC) return [];
+  return [['tmpfs', '/', '/run/systemd/nspawn', 'mode=755']];
+}

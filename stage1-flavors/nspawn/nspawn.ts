@@ -1,0 +1,125 @@
+/**
+ * nspawn: a pod of one or many apps in namespaces of its own, made by systemd-nspawn, watched by stage2's
+ * init. README.md says what it isolates.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { TspodError } from '../../src/errors.ts';
+import { STATUS_FOLDER } from '../../src/pod/folder.ts';
+import type { LaunchPlan, Step } from '../../src/pod/launch-plan.ts';
+import type { Pod } from '../../src/pod/pod.ts';
+import { processStat, readProcessFile, signalProcess } from '../../src/sys/process.ts';
+import type { EnterRequest, Flavor, RunningPod } from '../flavor.ts';
+import { identitySteps } from '../identity.ts';
+import { appLaunchSteps, appSteps } from './app-plans.ts';
+import { check } from './check.ts';
+import { initSteps } from './init-plan.ts';
+import { confinedIsolation } from './isolation.ts';
+import { launchSteps } from './launch-steps.ts';
+import { INIT_PLAN, plansInside, TREE } from './stage1-tree.ts';
+
+const SIGKILL = 9;
+const SIGTERM = 15;
+/** rkt assumes the first. */
+const SHELLS = ['/bin/bash', '/bin/sh'];
+const NAMESPACES = ['mount', 'pid', 'net', 'uts', 'ipc', 'cgroup'];
+
+export const nspawn: Flavor = {
+  name: 'nspawn',
+  interfaceVersion: 6,
+  recursiveByDefault: true,
+  check,
+  plan,
+  enter,
+  stop,
+  gc: () => {},
+};
+
+function plan(pod: Pod): LaunchPlan {
+  check(pod);
+  const inside = new Map<string, readonly Step[]>([[INIT_PLAN, initSteps(pod)]]);
+  for (const app of pod.apps) {
+    const folder = `${TREE}${plansInside(app.name)}`;
+    inside.set(`${folder}/launch-plan`, appLaunchSteps(pod, app));
+    inside.set(`${folder}/app-plan`, appSteps(pod, app, confinedIsolation(pod, app)));
+  }
+  return {
+    steps: launchSteps(pod),
+    apps: new Map(),
+    inside,
+    // systemd-nspawn wants a tree that looks like a system's.
+    folders: ['usr', 'etc', 'rkt/logs', 'rkt/attach'].map(name => `${TREE}/${name}`),
+  };
+}
+
+function enter(pod: Pod, running: RunningPod, request: EnterRequest): LaunchPlan {
+  const app = pod.apps.find(({ name }) => name === request.app);
+  if (app === undefined) {
+    throw new TspodError('not-found', `pod ${pod.uuid}: it has no app "${request.app}"`, {
+      hint: `its apps are ${pod.apps.map(({ name }) => `"${name}"`).join(', ')}`,
+    });
+  }
+  const environment = new Map((app.app.environment ?? []).map(({ name, value }) => [name, value]));
+  for (const [name, value] of Object.entries(request.environment)) environment.set(name, value);
+  const target = appProcess(running, app.name);
+  const steps: Step[] = [
+    ['program', pod.options.program],
+    ['join-cgroups', target],
+    ['join-namespaces', target, ...NAMESPACES],
+    // Only a child is in the process namespace that was joined.
+    ['supervise', '-', app.name],
+    ['start', 'app-plan'],
+  ];
+  const appPlan: Step[] = [
+    ...identitySteps(pod, app, '/', confinedIsolation(pod, app)),
+    ...[...environment].map(([name, value]): Step => ['env', `${name}=${value}`]),
+    ['env-from-user'],
+    ['workdir', '/'],
+    request.command.length === 0 ? ['exec-any', ...SHELLS] : ['exec', ...request.command],
+  ];
+  return { steps, apps: new Map([[app.name, appPlan]]) };
+}
+
+/**
+ * `PID:STARTTIME` on the host of the process that is the app: the child of the pod's init that has the number
+ * inside which init wrote down.
+ * @throws TspodError 'state' when it does not run
+ */
+function appProcess(running: RunningPod, app: string): string {
+  const ended = () =>
+    new TspodError('state', `pod ${running.uuid}: its app "${app}" does not run`, {
+      hint: 'see its status',
+    });
+  const inside = textOf(join(running.dir, STATUS_FOLDER, `${app}-pid`));
+  if (inside === undefined || !/^[1-9]\d{0,9}$/.test(inside)) throw ended();
+  for (const init of childrenOf(running.pid)) {
+    for (const child of childrenOf(init)) {
+      const numbers = /^NSpid:\s*(.*)$/m.exec(textOf(`/proc/${child}/status`) ?? '')?.[1];
+      if (numbers?.split(/\s+/).at(-1) !== inside) continue;
+      const stat = processStat(child);
+      if (stat !== undefined) return `${child}:${stat.startTime}`;
+    }
+  }
+  throw ended();
+}
+
+function childrenOf(pid: number): readonly number[] {
+  return (textOf(`/proc/${pid}/task/${pid}/children`) ?? '')
+    .split(' ')
+    .filter(word => word !== '')
+    .map(Number);
+}
+
+function textOf(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'latin1');
+  } catch {
+    return undefined;
+  }
+}
+
+/** systemd-nspawn turns SIGTERM into init's; with it everything in the pod's process namespace dies. */
+function stop(running: RunningPod, force: boolean): void {
+  const recorded = readProcessFile(join(running.dir, 'pid'));
+  if (recorded !== undefined) signalProcess(recorded, force ? SIGKILL : SIGTERM);
+}
