@@ -31,10 +31,10 @@ export interface RegistryReference {
 }
 
 export interface LayoutReference {
-  readonly kind: 'oci' | 'oci-archive';
-  /** as given */
+  readonly kind: 'oci' | 'oci-archive' | 'docker-archive';
+  /** as given; `-` of an archive is standard input */
   readonly path: string;
-  /** `org.opencontainers.image.ref.name` */
+  /** `org.opencontainers.image.ref.name`; of a docker-archive HOST/NAME:TAG, or `@` and a number from 0 */
   readonly tag: string | undefined;
 }
 
@@ -52,6 +52,7 @@ const REF_NAME = /^[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*$/;
 /** @throws TspodError 'reference' that says what is wrong with it. */
 export function parseReference(text: string): ImageReference {
   if (text === '') throw bad(text, 'it is empty');
+  if (text === '-') return { kind: 'path', path: text };
   if (text.length > MAX_TEXT) throw bad(text, `longer than ${MAX_TEXT} characters`);
   if (/\p{Cc}/u.test(text)) throw bad(text, 'it has a control character');
   if (/^sha(?:256|512)[:-]/.test(text)) return parseId(text);
@@ -63,6 +64,8 @@ export function parseReference(text: string): ImageReference {
     case 'oci':
     case 'oci-archive':
       return parseLayoutReference(scheme[1], scheme[2] ?? '', text);
+    case 'docker-archive':
+      return parseDockerArchive(scheme[2] ?? '', text);
     default:
   }
   if (scheme !== null && text.includes('://')) return parseUrl(text);
@@ -75,7 +78,8 @@ export function parseReference(text: string): ImageReference {
 export function canonicalReference(reference: RegistryReference | LayoutReference): string {
   if (reference.kind !== 'registry') {
     const tag = reference.tag === undefined ? '' : `:${reference.tag}`;
-    return `${reference.kind}:${resolve(reference.path)}${tag}`;
+    const isStdin = reference.kind !== 'oci' && reference.path === '-';
+    return `${reference.kind}:${isStdin ? '-' : resolve(reference.path)}${tag}`;
   }
   const { registry, repository, tag, digest } = reference;
   const suffix = `${tag === undefined ? '' : `:${tag}`}${digest === undefined ? '' : `@${digest}`}`;
@@ -156,6 +160,28 @@ function parseLayoutReference(
   return { kind, path, tag };
 }
 
+/** As skopeo: the first colon ends the path. */
+function parseDockerArchive(rest: string, text: string): LayoutReference {
+  const colon = rest.indexOf(':');
+  const path = colon < 0 ? rest : rest.slice(0, colon);
+  if (path === '') throw bad(text, 'docker-archive: needs a path');
+  const tag = colon < 0 ? undefined : dockerArchiveRef(rest.slice(colon + 1), text);
+  return { kind: 'docker-archive', path, tag };
+}
+
+/**
+ * Completes what chooses an image of a docker-archive: NAME[:TAG] as Docker does, `@INDEX` as it is.
+ * @throws TspodError 'reference'
+ */
+export function dockerArchiveRef(ref: string, text: string): string {
+  if (/^@[0-9]{1,4}$/.test(ref)) return `@${Number(ref.slice(1))}`;
+  const { registry, repository, tag, digest } = parseRegistryReference(ref, text);
+  if (tag === undefined || digest !== undefined) {
+    throw bad(text, 'an image of a docker-archive is chosen by NAME:TAG or @NUMBER');
+  }
+  return `${registry}/${repository}:${tag}`;
+}
+
 function parseId(text: string): ImageReference {
   const whole = fromAppcHash(text);
   if (whole !== undefined) return { kind: 'id', id: whole };
@@ -206,10 +232,10 @@ function decodedPath(url: URL, text: string): string {
 function refuseLater(text: string, scheme: string | undefined): void {
   const unsupported = (what: string) =>
     new TspodError('unsupported', `image ${quote(text)}: ${what} can't be fetched`, {
-      hint: 'use docker://HOST/NAME:TAG, oci:FOLDER, oci-archive:FILE or an ACI',
+      hint: 'use docker://HOST/NAME:TAG, oci:FOLDER, oci-archive:FILE, docker-archive:FILE or an ACI',
     });
   if (scheme === 'cimd') throw unsupported('cimd: URLs');
-  if (scheme === 'docker-archive' || scheme === 'containers-storage' || scheme === 'dir') {
+  if (scheme === 'containers-storage' || scheme === 'dir') {
     throw unsupported(`${scheme}: images`);
   }
 }

@@ -29,6 +29,7 @@ function byReference(store: Store, text: string): ImageRecord | undefined {
       case 'registry':
       case 'oci':
       case 'oci-archive':
+      case 'docker-archive':
         return store.byName(canonicalReference(reference));
       case 'name':
         return store.byName(canonicalReference(parseRegistryReference(reference.name)));
@@ -44,11 +45,18 @@ function byReference(store: Store, text: string): ImageRecord | undefined {
   }
 }
 
+/** What stands behind an archive's path chose an image of it, and is no name that anybody vouches for. */
+function isWhole(name: string): boolean {
+  return !/^docker-archive:[^:]*:/.test(name);
+}
+
 function byEnd(store: Store, text: string): ImageRecord | undefined {
   const ends = [`/${text}`, `/${text}:latest`];
   const found = store
     .images()
-    .filter(image => image.names.some(name => ends.some(end => name.endsWith(end))));
+    .filter(({ names }) =>
+      names.some(name => isWhole(name) && ends.some(end => name.endsWith(end))),
+    );
   if (found.length > 1) {
     throw new TspodError('ambiguous', `image "${text}": the name fits ${found.length} images`, {
       hint: 'give the whole name, or an id',

@@ -1,45 +1,81 @@
 /** Which kind of image an archive is, by what it begins with: names do not bind, as for rkt. */
-import { closeSync, constants, openSync, readSync } from 'node:fs';
-import { systemError } from '../../src/errors.ts';
+import { closeSync, constants, createReadStream, fstatSync, openSync } from 'node:fs';
+import { systemError, TspodError } from '../../src/errors.ts';
+import { DEFAULT_BOUNDS } from '../unpack/bounds.ts';
+import { decompress } from '../unpack/decompress.ts';
 import { FieldError, isZeroBlock, numberField } from '../unpack/tar-fields.ts';
 import { headerName } from '../unpack/tar-reader.ts';
-import { compressionOfBytes } from './compression.ts';
+import { compressionOfBytes, SNIFF_BYTES } from './compression.ts';
 
 const BLOCK = 512;
-/** Extension headers before the first member. */
+/** Extension headers and folders before the first member that tells. */
 const MAX_HEADERS = 16;
+/** So much of the uncompressed archive is looked at. */
+const LOOK = 256 * 1024;
 
-/** A compressed archive is an ACI: a layout's is read in place and can't be compressed. */
-export function archiveKind(path: string): 'aci' | 'oci-archive' {
+/**
+ * An ACI begins with `manifest` or `rootfs`; any other tar holds images of Docker or of an OCI layout.
+ * @throws TspodError when it can't be read
+ */
+export async function archiveKind(path: string): Promise<'aci' | 'images'> {
   if (path.endsWith('.aci')) return 'aci';
-  let fd: number | undefined;
+  const what = `image "${path}"`;
+  let fd: number;
   try {
     fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-    return kindOf(fd);
   } catch (error) {
-    if (error instanceof FieldError) return 'oci-archive';
-    throw systemError(`image "${path}": can't read it`, error);
+    throw systemError(`${what}: can't read it`, error);
+  }
+  try {
+    if (!fstatSync(fd).isFile()) throw new TspodError('not-found', `${what}: not a regular file`);
+    return kindOf(await beginning(fd));
+  } catch (error) {
+    if (error instanceof FieldError) return 'images';
+    // A decoder that is not there, or damaged data: whoever reads the whole says so.
+    if (error instanceof TspodError && error.code === 'unsupported') return 'aci';
+    if (error instanceof TspodError && error.code === 'unpack') return 'images';
+    throw systemError(`${what}: can't read it`, error);
   } finally {
-    if (fd !== undefined) closeSync(fd);
+    closeSync(fd);
   }
 }
 
-function kindOf(fd: number): 'aci' | 'oci-archive' {
-  const block = Buffer.alloc(BLOCK);
+async function beginning(fd: number): Promise<Buffer> {
+  const sniff = createReadStream('', { fd, start: 0, end: SNIFF_BYTES - 1, autoClose: false });
+  const parts: Buffer[] = [];
+  for await (const chunk of sniff) parts.push(chunk);
+  const compression = compressionOfBytes(Buffer.concat(parts));
+  // A descriptor of its own: destroying a stream closes it.
+  const input = createReadStream(`/proc/self/fd/${fd}`);
+  const found: Buffer[] = [];
+  let length = 0;
+  try {
+    for await (const chunk of decompress(input, compression, DEFAULT_BOUNDS)) {
+      found.push(chunk);
+      length += chunk.length;
+      if (length >= LOOK) break;
+    }
+  } finally {
+    input.destroy();
+  }
+  return Buffer.concat(found);
+}
+
+function kindOf(start: Buffer): 'aci' | 'images' {
   let at = 0;
   for (let headers = 0; headers < MAX_HEADERS; headers += 1) {
-    if (readSync(fd, block, 0, BLOCK, at) < BLOCK || isZeroBlock(block)) return 'oci-archive';
-    if (at === 0 && compressionOfBytes(block) !== 'none') return 'aci';
+    const block = start.subarray(at, at + BLOCK);
+    if (block.length < BLOCK || isZeroBlock(block)) return 'images';
     const flag = String.fromCharCode(block[156] ?? 0);
     if (!'xgLKV'.includes(flag)) {
       const [first] = headerName(block)
         .toString('latin1')
         .split('/')
         .filter(part => part !== '' && part !== '.');
-      return first === 'manifest' || first === 'rootfs' ? 'aci' : 'oci-archive';
+      if (first !== undefined) return first === 'manifest' || first === 'rootfs' ? 'aci' : 'images';
     }
     const size = numberField(block, 124, 12, 'the size');
     at += BLOCK + Math.ceil(Math.max(0, size) / BLOCK) * BLOCK;
   }
-  return 'oci-archive';
+  return 'images';
 }

@@ -32,7 +32,6 @@ import type { ImageRecord, Lease, Store } from '../../src/store/types.ts';
 import { admit, admitStored, subjectName } from '../verify/policy.ts';
 import type { FoundSignature, SignatureKind, Subject } from '../verify/types.ts';
 import type { AciTarget } from './aci/fetch-aci.ts';
-import { archiveKind } from './archive-kind.ts';
 import { checkLayerType } from './compression.ts';
 import type { Timing } from './retry.ts';
 import type { ImageSource } from './source.ts';
@@ -75,6 +74,7 @@ export async function fetchImage(
     return stored(store, options.lease, image, name);
   }
   if ('aci' in target) return fromAci(context, store, target.aci, options);
+  if ('file' in target) return fromFile(context, store, target.file, text, options);
   const { remote } = target;
   const name = canonicalReference(remote);
   const known = store.byName(name);
@@ -83,17 +83,63 @@ export async function fetchImage(
     return stored(store, options.lease, known, name);
   }
   if (options.pullPolicy === 'never') {
-    throw new TspodError('not-found', `image "${text}": it is not in the store`, {
-      hint: 'fetch it first, or use another --pull-policy',
-    });
+    throw notInStore(text);
   }
   const stop = new AbortController();
   const source = await openSource(context, remote, options.timing, stop.signal);
+  return fromSource(context, store, source, options, stop);
+}
+
+async function fromSource(
+  context: Context,
+  store: Store,
+  source: ImageSource,
+  options: FetchOptions,
+  stop = new AbortController(),
+): Promise<FetchedImage> {
   try {
-    return { image: await fetchFrom(context, store, source, options, stop), name };
+    const image = await fetchFrom(context, store, source, options, stop);
+    return { image, name: storeName(source) ?? image.id };
   } finally {
     source.close();
   }
+}
+
+/** What came by standard input has no name that would lead to it again. */
+function storeName({ name }: ImageSource): string | undefined {
+  return /^(?:oci|docker)-archive:-(?::|$)/.test(name) ? undefined : name;
+}
+
+/** A file by its bare path, or `-`: its content says what it is. */
+async function fromFile(
+  context: Context,
+  store: Store,
+  path: string,
+  text: string,
+  options: FetchOptions,
+): Promise<FetchedImage> {
+  const { archiveKind, openArchive } = await import('./layout.ts');
+  if (path !== '-' && (await archiveKind(path)) === 'aci') {
+    return fromAci(context, store, { kind: 'aci-file', path }, options);
+  }
+  if (options.pullPolicy === 'never') {
+    for (const kind of ['oci-archive', 'docker-archive'] as const) {
+      const name = canonicalReference({ kind, path, tag: undefined });
+      const known = path === '-' ? undefined : store.byName(name);
+      if (known === undefined) continue;
+      await admitStored(context, known, text, [name]);
+      return stored(store, options.lease, known, name);
+    }
+    throw notInStore(text);
+  }
+  const source = await openArchive(context.dir, path, undefined, undefined);
+  return fromSource(context, store, source, options);
+}
+
+function notInStore(text: string): TspodError {
+  return new TspodError('not-found', `image "${text}": it is not in the store`, {
+    hint: 'fetch it first, or use another --pull-policy',
+  });
 }
 
 /** Files are looked at anew each time, as in rkt: they may have changed, and it costs next to nothing. */
@@ -107,7 +153,8 @@ type Target =
   /** `names`: those that it was asked for by; all for an id. */
   | { readonly image: ImageRecord; readonly name: string; readonly names: readonly string[] }
   | { readonly remote: RegistryReference | LayoutReference }
-  | { readonly aci: AciTarget };
+  | { readonly aci: AciTarget }
+  | { readonly file: string };
 
 /** rkt's order: image id, then path, then name. */
 function resolveText(
@@ -120,6 +167,7 @@ function resolveText(
     case 'registry':
     case 'oci':
     case 'oci-archive':
+    case 'docker-archive':
       return { remote: reference };
     case 'path':
       return fileAt(reference.path, text);
@@ -166,16 +214,13 @@ function namedImage(store: Store, text: string, policy: PullPolicy): Target {
   }
 }
 
-/** A bare path: an ACI, a layout's folder, or a tar of one. */
+/** A bare path: a file, or a layout's folder. */
 function fileAt(path: string, text: string): Target {
+  if (path === '-') return { file: path };
   const stat = statSync(path, { throwIfNoEntry: false });
   if (stat === undefined)
     throw new TspodError('not-found', `image "${text}": no such file or folder`);
-  if (stat.isFile()) {
-    return archiveKind(path) === 'aci'
-      ? { aci: { kind: 'aci-file', path } }
-      : { remote: { kind: 'oci-archive', path, tag: undefined } };
-  }
+  if (stat.isFile()) return { file: path };
   if (!stat.isDirectory())
     throw new TspodError('reference', `image "${text}": not a file or folder`);
   if (lstatSync(join(path, 'oci-layout'), { throwIfNoEntry: false }) === undefined) {
@@ -237,10 +282,10 @@ async function openSource(
     const { loadConfig, openRegistry } = await import('./remote.ts');
     return openRegistry(context, loadConfig(context), remote, timing, signal);
   }
-  const { LayoutSource, openLayoutArchive, openLayoutFolder } = await import('./layout.ts');
-  const path = resolve(remote.path);
-  if (remote.kind === 'oci') return new LayoutSource(remote, openLayoutFolder(path));
-  return new LayoutSource(remote, openLayoutArchive(path));
+  const { LayoutSource, openArchive, openLayoutFolder } = await import('./layout.ts');
+  if (remote.kind === 'oci')
+    return new LayoutSource(remote, openLayoutFolder(resolve(remote.path)));
+  return openArchive(context.dir, remote.path, remote.kind, remote.tag);
 }
 
 async function fetchFrom(
@@ -262,7 +307,7 @@ async function fetchFrom(
   });
   if (former !== undefined && former.verdict === verdict) {
     lease.add(...former.layers.map(({ diffId }) => diffId));
-    if (isWhole(store, former, source.name)) {
+    if (isWhole(store, former, storeName(source))) {
       store.touch(former);
       return former;
     }
@@ -281,13 +326,14 @@ async function fetchFrom(
   } finally {
     progress.close();
   }
-  return store.addImage({ name: source.name, manifest, config, verdict });
+  const name = storeName(source);
+  return store.addImage({ ...(name === undefined ? {} : { name }), manifest, config, verdict });
 }
 
 /** Under this name already, with all its parts: a record that is written again costs a handful of fsyncs. */
-function isWhole(store: Store, image: ImageRecord, name: string): boolean {
+function isWhole(store: Store, image: ImageRecord, name: string | undefined): boolean {
   return (
-    store.byName(name)?.manifestDigest === image.manifestDigest &&
+    (name === undefined || store.byName(name)?.manifestDigest === image.manifestDigest) &&
     [image.id, image.manifestDigest].every(digest => store.blobs.has(digest)) &&
     image.layers.every(
       ({ blob, diffId }) => store.blobs.has(blob.digest) && store.layers.has(diffId),

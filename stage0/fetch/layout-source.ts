@@ -18,6 +18,7 @@ export interface LayoutFiles {
   close(): void;
 }
 
+const MAX_SHOWN = 20;
 const REF_NAME = 'org.opencontainers.image.ref.name';
 
 export class LayoutSource implements ImageSource {
@@ -80,16 +81,20 @@ export class LayoutSource implements ImageSource {
   /** By tag; without one the only image, or (undefined) the index as a whole, by platform. */
   #choose(index: ImageIndex): Descriptor | undefined {
     if (this.#tag === undefined) {
-      return index.manifests.length === 1 ? index.manifests[0] : undefined;
+      if (index.manifests.length === 1) return index.manifests[0];
+      const names = refNames(index);
+      if (new Set(names).size < 2) return undefined;
+      throw new TspodError('ambiguous', `${this.name}: there are several images in it`, {
+        hint: `choose one by its name; there is ${listed(names)}`,
+      });
     }
     const named = index.manifests.filter(
       ({ annotations }) => annotations?.[REF_NAME] === this.#tag,
     );
     const [only] = named;
     if (only === undefined) {
-      const names = index.manifests.flatMap(({ annotations }) => annotations?.[REF_NAME] ?? []);
       throw new TspodError('not-found', `${this.name}: no image of this name in it`, {
-        hint: `there is ${names.slice(0, 20).join(', ') || 'none with a name'}`,
+        hint: `there is ${listed(refNames(index))}`,
       });
     }
     if (named.length > 1) {
@@ -127,6 +132,17 @@ export class LayoutSource implements ImageSource {
       hint: path === 'oci-layout' ? 'it is not an OCI image layout' : 'the layout is not complete',
     });
   }
+}
+
+function refNames({ manifests }: ImageIndex): string[] {
+  return manifests.flatMap(({ annotations }) => annotations?.[REF_NAME] ?? []);
+}
+
+/** Quoted: they come from outside, and go to a terminal. */
+function listed(names: readonly string[]): string {
+  const shown = names.slice(0, MAX_SHOWN).map(name => JSON.stringify(name.slice(0, 200)));
+  const more = names.length > MAX_SHOWN ? ` and ${names.length - MAX_SHOWN} more` : '';
+  return shown.length === 0 ? 'none with a name' : `${shown.join(', ')}${more}`;
 }
 
 /** The digest was parsed by its grammar, so this is a path of three plain components. */

@@ -1,6 +1,7 @@
-/** What only a layout needs, in one chunk of the bundle. */
+/** What only layouts and archives need, in one chunk of the bundle. */
 import '../hot.ts';
 
-export { openLayoutArchive } from './layout-archive.ts';
+export { openArchive } from './archive.ts';
+export { archiveKind } from './archive-kind.ts';
 export { openLayoutFolder } from './layout-folder.ts';
 export { LayoutSource } from './layout-source.ts';

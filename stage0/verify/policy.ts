@@ -110,6 +110,7 @@ export function subjectName(name: string): string | undefined {
       return `${reference.registry}/${reference.repository}`;
     case 'oci':
     case 'oci-archive':
+    case 'docker-archive':
     case 'path':
       return resolve(reference.path);
     case 'name':

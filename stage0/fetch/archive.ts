@@ -1,0 +1,58 @@
+/**
+ * From an archive to the source that fits what is in it: an OCI layout, or what `docker save` wrote. One that
+ * is both (Docker since 25) is read as the layout, whose manifests are those of registries, unless the
+ * reference says docker-archive.
+ */
+import { TspodError } from '../../src/errors.ts';
+import type { LayoutReference } from '../../src/image/reference.ts';
+import { openArchiveFiles } from './archive-files.ts';
+import { DockerArchiveSource } from './docker-archive.ts';
+import { LayoutSource } from './layout-source.ts';
+import type { ImageSource } from './source.ts';
+import { openPlainArchive } from './spool.ts';
+
+/**
+ * @param dir the data folder, where a copy is made of what can't be read in place
+ * @param kind undefined: by content
+ * @throws TspodError 'not-found', 'protocol', 'limit'
+ */
+export async function openArchive(
+  dir: string,
+  path: string,
+  kind: 'oci-archive' | 'docker-archive' | undefined,
+  tag: string | undefined,
+): Promise<ImageSource> {
+  const shown = kind === undefined ? `image ${path}` : `image ${kind}:${path}`;
+  const files = openArchiveFiles(await openPlainArchive(dir, path, shown), shown);
+  try {
+    const found = kind ?? kindOf(files.resolve('oci-layout'), files.resolve('manifest.json'));
+    if (found === undefined) {
+      const old = files.resolve('repositories') !== undefined;
+      throw new TspodError(
+        'protocol',
+        `${shown}: neither "oci-layout" nor "manifest.json" is in it`,
+        old ? { hint: 'it is of a Docker before 1.10: load and save it with a newer one' } : {},
+      );
+    }
+    if (found === 'docker-archive' && path.includes(':')) {
+      throw new TspodError('reference', `${shown}: the path of a docker-archive has no colon`, {
+        hint: 'rename it, or redirect it into "-"',
+      });
+    }
+    const reference: LayoutReference = { kind: found, path, tag };
+    return found === 'oci-archive'
+      ? new LayoutSource(reference, files)
+      : new DockerArchiveSource(reference, files);
+  } catch (error) {
+    files.close();
+    throw error;
+  }
+}
+
+function kindOf(
+  layout: string | undefined,
+  saved: string | undefined,
+): 'oci-archive' | 'docker-archive' | undefined {
+  if (layout !== undefined) return 'oci-archive';
+  return saved === undefined ? undefined : 'docker-archive';
+}
