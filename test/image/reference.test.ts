@@ -11,7 +11,8 @@ function canonical(text: string): string {
   if (
     reference.kind === 'registry' ||
     reference.kind === 'oci' ||
-    reference.kind === 'oci-archive'
+    reference.kind === 'oci-archive' ||
+    reference.kind === 'docker-archive'
   ) {
     return canonicalReference(reference);
   }
@@ -31,6 +32,12 @@ test.each([
   ['oci:/a/b:1', 'oci:/a/b:1'],
   ['oci:/a:b/c', 'oci:/a:b/c'],
   ['oci-archive:/x.tar', 'oci-archive:/x.tar'],
+  ['docker-archive:/x.tar', 'docker-archive:/x.tar'],
+  ['docker-archive:/x.tar:a', 'docker-archive:/x.tar:docker.io/library/a:latest'],
+  ['docker-archive:/x.tar:h.x:5/a/b:1', 'docker-archive:/x.tar:h.x:5/a/b:1'],
+  ['docker-archive:-:@02', 'docker-archive:-:@2'],
+  ['oci-archive:-', 'oci-archive:-'],
+  ['-', 'path'],
   ['./x', 'path'],
   ['/x', 'path'],
   [`sha256-${HEX}`, 'id'],
@@ -68,7 +75,11 @@ test.each([
   'https://user:secret@x/y.aci',
   'ftp://x/y.aci',
   'file://host/y.aci',
-  'docker-archive:x',
+  'docker-archive:',
+  'docker-archive:x:',
+  'docker-archive:x:Upper',
+  'docker-archive:x:@-1',
+  'docker-archive:x:busybox@sha256:0',
 ])('refused: %j', text => {
   expect(() => parseReference(text)).toThrow(TspodError);
 });
