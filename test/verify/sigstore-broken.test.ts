@@ -690,6 +690,46 @@ describe('the log', () => {
     expect(await reason(bundle)).toMatch(expected);
   });
 
+  test.each<[string, Form, (body: string) => string, RegExp]>([
+    [
+      'a hash of another algorithm',
+      tiles,
+      body => body.replace('SHA2_256', 'SHA2_512'),
+      /spec.hashedRekordV002.data.algorithm is not SHA2_256/,
+    ],
+    [
+      'a hash that is too short',
+      tiles,
+      body => body.replace(/"digest":"[^"]*"/, '"digest":"AAAA"'),
+      /spec.hashedRekordV002.data.digest is not a sha256/,
+    ],
+    [
+      'a certificate and a key',
+      tiles,
+      body =>
+        body.replace('"x509Certificate"', '"publicKey":{"rawBytes":"AAAA"},"x509Certificate"'),
+      /verifier is not one certificate or key/,
+    ],
+    [
+      'neither',
+      tiles,
+      body => body.replace('"x509Certificate"', '"x"'),
+      /verifier is not one certificate or key/,
+    ],
+    [
+      'two signatures',
+      statement,
+      body => body.replace('"signatures":[', '"signatures":[{},'),
+      /spec.signatures has to be exactly one/,
+    ],
+  ])("an envelope's or Rekor v2's entry with %s", async (_, form, change, expected) => {
+    const bundle = make(form);
+    const entry = entryOf(bundle);
+    const body = Buffer.from(entry.canonicalizedBody, 'base64').toString();
+    entry.canonicalizedBody = Buffer.from(change(body)).toString('base64');
+    expect(await reason(bundle)).toMatch(expected);
+  });
+
   test('entries are canonical JSON', () => {
     expect(canonical({ b: [1, { d: 1, c: 'x' }], a: 2 })).toBe('{"a":2,"b":[1,{"c":"x","d":1}]}');
   });
@@ -769,6 +809,7 @@ describe('the frame of a timestamp', () => {
     ['granted with changes', { status: 1 }, /ACCEPTED/],
     ['rejected', { status: 2 }, /timestamp's request was rejected/],
     ['of no signed data', { contentType: OTHER }, /timestamp is not signed data/],
+    ['of other content', { innerType: OTHER }, /timestamp is of another type/],
     ['signed as something else', { signedType: OTHER }, /timestamp is of another type/],
     ['with two signers', { signers: 2 }, /timestamp has 2 signers/],
     ['with no signer', { signers: 0 }, /timestamp does not decode/],

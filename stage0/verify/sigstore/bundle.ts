@@ -4,8 +4,8 @@
  * Two readers have to agree. @sigstore/verify checks the certificate's chain and SCTs, the log's promise,
  * inclusion proof and checkpoint, and timestamps, against the trusted root. What it leaves open is checked
  * here: the document itself (bundle-json.ts), what the certificate is for and whom it names (certificate.ts),
- * that the log's entry is about this certificate or key (log-entry.ts), that a time is used only where it was
- * signed, that logs were in use at that time, and the signature, over content of any size.
+ * that the log's entry is about this certificate or key (log-entry.ts), what frames a timestamp (timestamp.ts), that
+ * logs were in use at the time of signing, and the signature, over content of any size.
  */
 import { createHash, type KeyObject } from 'node:crypto';
 import type { Bundle } from '@sigstore/bundle';
@@ -268,7 +268,7 @@ function toEntity(message: Bundle, signed: SignedBytes): SignedEntity {
       // verifyContent has checked it with this key, or there would be no `signed`.
       verifySignature: key => key.equals(signed.key),
     },
-    // A proof of inclusion does not cover the time; only the log's promise does.
+    // A proof of inclusion does not cover the time; only the log's promise does. checkLogsInUse counts on it.
     timestamps: entity.timestamps.filter(
       time => time.$case === 'timestamp-authority' || time.tlogEntry.inclusionPromise !== undefined,
     ),

@@ -27,6 +27,7 @@ export interface TimestampAuthority {
 export interface WrongStamp {
   readonly status?: number;
   readonly contentType?: Buffer;
+  readonly innerType?: Buffer;
   readonly signedType?: Buffer;
   readonly signers?: number;
   readonly attributes?: readonly Buffer[];
@@ -80,7 +81,12 @@ export function timestampAuthority(from: Date, to: Date): TimestampAuthority {
       octets(signature),
     );
     const signers = Array.from({ length: wrong.signers ?? 1 }, () => signer);
-    const signed = seq(int(3), set(SHA256), seq(TST_INFO, ctx(0, octets(info))), set(...signers));
+    const signed = seq(
+      int(3),
+      set(SHA256),
+      seq(wrong.innerType ?? TST_INFO, ctx(0, octets(info))),
+      set(...signers),
+    );
     return seq(seq(int(wrong.status ?? 0)), seq(wrong.contentType ?? SIGNED_DATA, ctx(0, signed)));
   };
   return { chain: [leaf, root.certificate], stamp };
