@@ -29,6 +29,7 @@
 
 #include "common/close-fds.h"
 #include "start-state.h"
+#include "unpack-filter.h"
 #include "write-queue.h"
 
 /* Exported by the node executable (libuv is part of its ABI); declared here to do without uv.h. */
@@ -635,7 +636,8 @@ FUNCTION(js_chroot, 1)
 /*
  * Reduces the calling thread for good. Capabilities belong to a thread: Node's own helper threads that
  * exist already keep theirs (they run the garbage collector and the compiler, no JavaScript and no file
- * call); libuv's file threads are made at their first use, so this must be called before any.
+ * call); libuv's file threads are made at their first use, so this must be called before any. The filter
+ * is for all of them.
  */
 FUNCTION(js_confine, 1)
 {
@@ -666,7 +668,9 @@ FUNCTION(js_confine, 1)
         data[i].effective = data[i].permitted;
         data[i].inheritable = 0;
     }
-    return done(c, syscall(SYS_capset, &header, data), "capset", NULL);
+    if (syscall(SYS_capset, &header, data) < 0)
+        return fail(c, errno, "capset", NULL);
+    return done(c, forbid_what_unpacking_never_needs(), "seccomp", NULL);
 }
 
 FUNCTION(js_die_with_parent, 1)

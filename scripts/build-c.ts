@@ -49,7 +49,12 @@ export async function buildC(root: string): Promise<void> {
   const parts: readonly Part[] = [
     {
       name: 'native.node',
-      sources: ['native/addon.c', 'native/write-queue.c', `${common}/close-fds.c`],
+      sources: [
+        'native/addon.c',
+        'native/write-queue.c',
+        'native/unpack-filter.c',
+        `${common}/close-fds.c`,
+      ],
       flags: [
         ...COMPILE,
         ...LINK,

@@ -1,5 +1,5 @@
 /** What the child can still do and reach while it unpacks, read from /proc. */
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -48,11 +48,36 @@ it('CVE-2014-9357: the child that decompresses and parses is confined', async ()
       expect(status).toMatch(/^CapInh:\s*0+$/m);
       expect(status).toMatch(/^NoNewPrivs:\s*1$/m);
     }
+    for (const status of threads()) expect(status).toMatch(/^Seccomp:\s*2$/m);
     expect(readlinkSync(`${proc}/cwd`)).toBe(folder);
     const open = readdirSync(`${proc}/fd`).map(fd => readlinkSync(`${proc}/fd/${fd}`));
     expect(open.filter(path => path.startsWith('/') && path !== '/dev/null')).toEqual([]);
   } finally {
     child.kill('SIGKILL');
     await closed;
+  }
+});
+
+it('who takes the child over gets no network, no program, no other process, no other root', () => {
+  const victim = spawn('sleep', ['60'], { stdio: 'ignore' });
+  try {
+    const { stdout, stderr } = spawnSync(
+      process.execPath,
+      [fileURLToPath(new URL('taken-over.ts', import.meta.url)), String(victim.pid)],
+      { encoding: 'utf8' },
+    );
+    expect(stderr).toBe('');
+    expect(JSON.parse(stdout)).toEqual({
+      chroot: 'EPERM',
+      kill: 'EPERM',
+      spawn: 'EPERM',
+      connect: 'EPERM',
+      // Threads and files are its work.
+      thread: 'done',
+      write: 'done',
+    });
+    expect(victim.exitCode ?? victim.signalCode).toBeNull();
+  } finally {
+    victim.kill('SIGKILL');
   }
 });
