@@ -4,8 +4,8 @@
  */
 import { overBound } from '../bounds.ts';
 
-/** Enough for some four million files. */
-export const MOST_MEMORY = 1024 ** 3;
+/** For one layer: enough for two million files. The process that indexes has room for several such layers. */
+export const MOST_MEMORY = 512 * 1024 ** 2;
 
 /** Bytes that an inode takes with its place in its folder, measured and rounded up. */
 export const INODE_BYTES = 256;

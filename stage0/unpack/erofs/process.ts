@@ -284,5 +284,8 @@ function entry(): string {
     : artifact('index-child.js');
 }
 
-/** Nothing of the parent's own flags; memory is bounded: what stays is the index of the layers under way. */
-const NODE_FLAGS = ['--no-warnings', '--max-old-space-size=1024', '--max-semi-space-size=4'];
+/**
+ * Nothing of the parent's own flags; memory is bounded: what stays is the index of the layers under way, each
+ * within its budget (budget.ts), which a layer must hit before V8 gives up on all of them.
+ */
+const NODE_FLAGS = ['--no-warnings', '--max-old-space-size=3072', '--max-semi-space-size=4'];
