@@ -91,6 +91,31 @@ describe('which keys are trusted', () => {
     expect(fingerprints('localhost:5000/team/app')).toEqual([b]);
   });
 
+  test('a prefix that is a path', () => {
+    put('system/prefix.d/srv', b);
+    const { path } = addTrustedKey(withoutUser(), files.get(a) ?? Buffer.alloc(0), '/srv/Images');
+    expect(path).toBe(join(root, 'local/trustedkeys/prefix.d/_/srv/Images', a));
+    expect(fingerprints('/srv/Images/app.tar')).toEqual([a]);
+    expect(fingerprints('/srv/Images/odd name/app.tar')).toEqual([a]);
+    for (const name of [
+      '/srv/ImagesToo/a',
+      '/srv/images/a',
+      '/srv',
+      'srv/Images/a',
+      '_/srv/Images',
+    ]) {
+      expect([name, fingerprints(name).includes(a)]).toEqual([name, false]);
+    }
+    expect(fingerprints('srv/app')).toEqual([b]);
+    expect(allTrustedKeys(folders()).map(({ scope }) => scope)).toEqual(['srv', '/srv/Images']);
+    addTrustedKey(withoutUser(), files.get(b) ?? Buffer.alloc(0), '/');
+    expect(fingerprints('/anything')).toEqual([b]);
+    expect(fingerprints('anything')).toEqual([]);
+    removeTrustedKey(withoutUser(), b, '/');
+    removeTrustedKey(withoutUser(), a, '/srv/Images');
+    expect(fingerprints('/srv/Images/app.tar')).toEqual([]);
+  });
+
   test.each([
     '../root.d',
     'example.com/../../root.d',
@@ -260,13 +285,24 @@ describe('adding and removing', () => {
     expect(fingerprints('x')).toEqual([a]);
   });
 
-  test.each(['../x', '/srv', 'a//b', 'example.com/', 'Example.com', 'a/../b', 'https://x', 'a b'])(
-    'the prefix %j is refused',
-    prefix => {
-      expect(() => addTrustedKey(folders(), bytes(a), prefix)).toThrow(/is not a prefix/);
-      expect(() => removeTrustedKey(folders(), a, prefix)).toThrow(/is not a prefix/);
-    },
-  );
+  test.each([
+    '../x',
+    '/srv/..',
+    '/srv/',
+    '/a b',
+    '//',
+    '_',
+    '_/srv',
+    'a//b',
+    'example.com/',
+    'Example.com',
+    'a/../b',
+    'https://x',
+    'a b',
+  ])('the prefix %j is refused', prefix => {
+    expect(() => addTrustedKey(folders(), bytes(a), prefix)).toThrow(/is not a prefix/);
+    expect(() => removeTrustedKey(folders(), a, prefix)).toThrow(/is not a prefix/);
+  });
 
   test('not through a folder that is a link', () => {
     mkdirSync(join(root, 'local'), { recursive: true });

@@ -37,6 +37,8 @@ let answers: Map<string, Answer>;
 let secure: Server;
 let plain: TestServer;
 let tunnel: ProxyServer;
+/** Whether port 443 speaks TLS. */
+let encrypts: boolean;
 let said: string[];
 
 type Answer = {
@@ -73,7 +75,8 @@ beforeEach(async () => {
       response.writeHead(status).end(body);
     });
   });
-  tunnel = await startProxy(() => `127.0.0.1:${portOf(secure)}`);
+  encrypts = true;
+  tunnel = await startProxy(() => (encrypts ? `127.0.0.1:${portOf(secure)}` : plain.host));
   vi.stubEnv('https_proxy', `http://${tunnel.host}`);
   vi.stubEnv('http_proxy', `http://${plain.host}`);
   vi.stubEnv('no_proxy', '');
@@ -369,7 +372,7 @@ describe('keys from servers', () => {
       body: page(`${PREFIX} http://registry.test/k.gpg`),
     });
     answers.set('http /k.gpg', { body: gpg.exported(key) });
-    vi.stubEnv('https_proxy', 'http://127.0.0.1:9');
+    encrypts = false;
     await expect(trustOpenPgpKeys(context(['http']), skip)).rejects.toMatchObject({
       code: 'network',
     });

@@ -36,14 +36,37 @@ export interface KeyFile {
 }
 
 const MAX_FILES = 1000;
-export const MAX_DEPTH = 32;
+const MAX_DEPTH = 32;
 /** A component of an appc identifier or of a registry's name with its port. */
-export const COMPONENT = /^(?!\.{1,2}$)[a-z0-9._~:[\]-]{1,255}$/;
+const COMPONENT = /^(?!\.{1,2}$)[a-z0-9._~:[\]-]{1,255}$/;
+const PATH_COMPONENT = /^(?!\.{1,2}$)[A-Za-z0-9._~:+@%=,-]{1,255}$/;
+/** In `prefix.d`, where prefixes that are paths lie: no name of an image begins with it. */
+const PATHS = '_';
+
+/**
+ * `a/b/c` → `a`, `a/b`, `a/b/c`; `/a/b` → `/`, `/a`, `/a/b`: as far as the components can be folders of a key
+ * store.
+ */
+export function prefixesOf(name: string): readonly string[] {
+  const isPath = name.startsWith('/');
+  const components = (isPath ? name.slice(1) : name).split('/', MAX_DEPTH);
+  const prefixes: string[] = isPath ? ['/'] : [];
+  if (!isPath && components[0] === PATHS) return [];
+  for (const component of components) {
+    if (!(isPath ? PATH_COMPONENT : COMPONENT).test(component)) break;
+    const parent = prefixes.at(-1) ?? '';
+    prefixes.push(parent === '' || parent === '/' ? parent + component : `${parent}/${component}`);
+  }
+  return prefixes;
+}
 
 /** Where the keys of a scope lie in a configuration folder. */
 export function scopeFolder(base: string, scope: string): string {
   const store = join(base, 'trustedkeys');
-  return scope === '' ? join(store, 'root.d') : join(store, 'prefix.d', scope);
+  if (scope === '') return join(store, 'root.d');
+  return scope.startsWith('/')
+    ? join(store, 'prefix.d', PATHS, scope.slice(1))
+    : join(store, 'prefix.d', scope);
 }
 
 /** The key files of one scope in one configuration folder. @throws TspodError 'config' naming what is wrong */
@@ -71,7 +94,11 @@ function readKeyFile(path: string, name: string, scope: string): KeyFile | undef
 
 /** The prefixes that may have keys in a configuration folder. */
 export function scopesIn(base: string): readonly string[] {
-  return scopesBelow(join(base, 'trustedkeys', 'prefix.d'), '', 0);
+  const scopes = scopesBelow(join(base, 'trustedkeys', 'prefix.d'), '', 0);
+  return scopes.map(scope => {
+    if (scope === PATHS) return '/';
+    return scope.startsWith(`${PATHS}/`) ? scope.slice(PATHS.length) : scope;
+  });
 }
 
 function scopesBelow(root: string, scope: string, depth: number): readonly string[] {
@@ -84,7 +111,10 @@ function scopesBelow(root: string, scope: string, depth: number): readonly strin
     throw wrong(join(path, file.name), 'it is not the folder of a prefix');
   }
   return found
-    .filter(entry => entry.isDirectory && COMPONENT.test(entry.name))
+    .filter(({ name, isDirectory }) => {
+      const component = /^_(?:\/|$)/.test(scope) ? PATH_COMPONENT : COMPONENT;
+      return isDirectory && component.test(name);
+    })
     .flatMap(({ name }) => {
       const inner = scope === '' ? name : `${scope}/${name}`;
       return [inner, ...scopesBelow(root, inner, depth + 1)];

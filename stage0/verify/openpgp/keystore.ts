@@ -2,6 +2,7 @@
  * The trusted OpenPGP keys, where rkt has them: in each configuration folder
  *   trustedkeys/root.d/FINGERPRINT              trusted for every image
  *   trustedkeys/prefix.d/PREFIX/FINGERPRINT     trusted for PREFIX and the names below it
+ *   trustedkeys/prefix.d/_/PATH/FINGERPRINT     the same for files and layouts, whose name is their path
  * A key file is named by the lower-case fingerprint of the one key inside; an empty file of that name takes the
  * trust away that an earlier place gave (docs/trust.md). Prefixes are whole components of a name: a key
  * for `example.com/app` says nothing about `example.com/apple`.
@@ -11,9 +12,8 @@ import type { Context } from '../../../src/context.ts';
 import { TspodError } from '../../../src/errors.ts';
 import { FINGERPRINT, splitKeys } from './key-block.ts';
 import {
-  COMPONENT,
   type KeyFile,
-  MAX_DEPTH,
+  prefixesOf,
   readScope,
   removeKeyFile,
   scopeFolder,
@@ -49,7 +49,7 @@ interface Place extends KeyFile {
  * The keys that are trusted for an image name, in rkt's order: root keys of all folders, then prefixes, each
  * folder from the shortest prefix to the longest. One key may come from several places: whoever verifies
  * believes a revocation in any of them.
- * @param name as Subject.name; an absolute path has root keys only
+ * @param name as Subject.name
  * @throws TspodError 'config' naming the file that is wrong
  */
 export function trustedKeys(context: ConfigFolders, name: string): readonly TrustedKey[] {
@@ -170,32 +170,21 @@ export function removeTrustedKey(
 /** @throws TspodError 'usage' unless it is empty or a prefix of image names. */
 export function checkScope(scope: string): void {
   if (scope === '') return;
-  const components = scope.split('/');
-  if (components.length > MAX_DEPTH || !components.every(part => COMPONENT.test(part))) {
+  if (prefixesOf(scope).at(-1) !== scope) {
     throw new TspodError(
       'usage',
       `prefix ${JSON.stringify(scope)}: it is not a prefix of image names`,
       {
-        hint: 'for example example.com/app, without scheme and tag, in lower case',
+        hint: 'for example example.com/app, without scheme and tag, in lower case; or /a/path',
       },
     );
   }
 }
 
-/** `a/b/c` → `a`, `a/b`, `a/b/c`, as far as the components can be folders of a key store. */
-function prefixesOf(name: string): readonly string[] {
-  const prefixes: string[] = [];
-  for (const component of name.split('/').slice(0, MAX_DEPTH)) {
-    if (!COMPONENT.test(component)) break;
-    const parent = prefixes.at(-1);
-    prefixes.push(parent === undefined ? component : `${parent}/${component}`);
-  }
-  return prefixes;
-}
-
 /** Whether all names of `scope` are names of `outer`, by whole components. */
 function covers(outer: string, scope: string): boolean {
-  return outer === '' || scope === outer || scope.startsWith(`${outer}/`);
+  if (outer === '' || scope === outer) return true;
+  return scope.startsWith(outer.endsWith('/') ? outer : `${outer}/`);
 }
 
 function inFolders(
