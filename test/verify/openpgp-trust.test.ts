@@ -218,6 +218,7 @@ describe('trust', () => {
     [{ root: true, keys: ['x'] }, /usage mutually exclusive/],
     [{ prefix: 'https://example.com' }, /must not contain a URL scheme, omit https:\/\//],
     [{ prefix: '../etc', keys: ['x'] }, /not a prefix of image names/],
+    [{ prefix: '*', keys: ['x'] }, /a key for all names is a root key/],
     [{ prefix: '', root: true }, /at least one key or --prefix required/],
     [{ keys: ['/nonexistent/key'] }, /error accessing the key "\/nonexistent\/key": no such file/],
     [{ keys: ['ftp://example.com/key'] }, /only local files and http or https URLs supported/],

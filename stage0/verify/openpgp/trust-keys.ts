@@ -132,6 +132,11 @@ function checkOptions({ prefix, root, keys }: TrustOptions): void {
     const message = `trust: --prefix must not contain a URL scheme, omit ${scheme}://`;
     throw new TspodError('usage', message);
   }
+  if (prefix === '*') {
+    throw new TspodError('usage', 'trust: a key for all names is a root key', {
+      hint: 'use --root instead of --prefix="*"',
+    });
+  }
   checkScope(prefix);
   if (prefix === '' && keys.length === 0) {
     throw new TspodError('usage', 'trust: at least one key or --prefix required');
