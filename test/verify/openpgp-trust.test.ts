@@ -1,12 +1,23 @@
 /** `trust` for OpenPGP keys, keys by discovery, and finding detached signatures: with real servers and a terminal. */
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer, type Server } from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Context, InsecureOption } from '../../src/context.ts';
+import { openStore } from '../../src/store/store.ts';
+import { fetchImage } from '../../stage0/fetch/fetch.ts';
+import { directoryForm } from '../../stage0/unpack/directory.ts';
 import {
   fileContent,
   findDetachedSignature,
@@ -22,6 +33,7 @@ import {
 import { makeCertificate } from '../fetch/certificates.ts';
 import { type ProxyServer, startProxy } from '../fetch/proxy-server.ts';
 import { FAST, serve, type TestServer, testContext } from '../fetch/support.ts';
+import { files, writeAci } from '../images/aci-writer.ts';
 import { Gpg } from './gpg.ts';
 
 const PREFIX = 'registry.test/team';
@@ -250,6 +262,15 @@ describe('trust', () => {
     expect(shown).toMatch(/old@example.com>\n\twarning: it can't verify now: .*expired/);
   });
 
+  test('a key with many names does not push its fingerprint off the screen', async () => {
+    const many = gpg.key('many', 'ed25519');
+    for (let n = 0; n < 12; n += 1) gpg.run(['--quick-add-uid', many, `name${n} <n@example.com>`]);
+    const path = file(gpg.exported(many));
+    await trustOpenPgpKeys(context(), { ...OPTIONS, keys: [path] }, answering('no'));
+    expect(said.filter(line => line.includes('@example.com'))).toHaveLength(10);
+    expect(said).toContain('\t… and 3 more\n');
+  });
+
   test('a private key is refused', async () => {
     const path = file(gpg.run(['--export-secret-keys', key]));
     const options = { ...OPTIONS, skipFingerprintReview: true, keys: [path] };
@@ -430,6 +451,25 @@ describe('keys from servers', () => {
       registries({ insecure: ['tls', 'http'] });
       await expect(discovered(all)).rejects.toThrow(/TLS: its certificate/);
       expect(stored(NAME)).toEqual([]);
+    });
+
+    test('fetch trusts the key of an image by it, and only when asked to', async () => {
+      const { path } = writeAci(join(root, 'app.aci'), NAME, { rootfs: files({ a: 'a' }) });
+      writeFileSync(`${path}.asc`, gpg.sign(readFileSync(path), key));
+      const store = openStore(join(root, 'store'), { forms: [directoryForm] });
+      const lease = store.lease();
+      const get = (more: Partial<Context>) =>
+        fetchImage(context([], more), store, path, { pullPolicy: 'update', lease, timing: FAST });
+      try {
+        await expect(get({})).rejects.toThrow(/signature made by unknown entity/);
+        expect(stored(NAME)).toEqual([]);
+        const { image } = await get({ trustKeysFromHttps: true });
+        expect(image.verdict).toMatchObject({ admitted: true, signers: [{ signer: key }] });
+        expect(stored(NAME)).toEqual([key]);
+      } finally {
+        lease.release();
+        store.close();
+      }
     });
 
     test('no page, no keys', async () => {

@@ -32,6 +32,9 @@ export interface AddedKey {
   readonly path: string;
 }
 
+/** Identities or subkeys of a key. */
+const MAX_SHOWN = 10;
+
 /** Asks a question on the terminal; undefined at its end. */
 export type Ask = (question: string) => Promise<string | undefined>;
 
@@ -167,10 +170,16 @@ async function describe(
 function describeKey(key: InspectedKey): readonly string[] {
   return [
     `gpg key fingerprint is: ${groupFingerprint(key.fingerprint)}`,
-    ...key.subkeys.map(subkey => `    subkey fingerprint: ${groupFingerprint(subkey)}`),
-    ...key.identities.map(identity => `\t${identity}`),
+    ...first(key.subkeys.map(subkey => `    subkey fingerprint: ${groupFingerprint(subkey)}`)),
+    ...first(key.identities.map(identity => `\t${identity}`)),
     ...(key.unusable === undefined ? [] : [`\twarning: it can't verify now: ${key.unusable}`]),
   ];
+}
+
+/** So many that the fingerprint stays on the screen. */
+function first(lines: readonly string[]): readonly string[] {
+  if (lines.length <= MAX_SHOWN) return lines;
+  return [...lines.slice(0, MAX_SHOWN), `\t… and ${lines.length - MAX_SHOWN} more`];
 }
 
 function showLine(line: string): void {
