@@ -4,6 +4,7 @@
  */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { decodeBase64 } from '../../stage0/verify/sigstore/base64.ts';
 import { verifyCosignKey } from '../../stage0/verify/sigstore/cosign-key.ts';
 import { verifyBundle, verifyCosignKeyless } from '../../stage0/verify/sigstore/index.ts';
 import { decodePem } from '../../stage0/verify/sigstore/pem.ts';
@@ -103,7 +104,8 @@ describe('bundles', () => {
         const path = all[index % all.length] ?? [];
         const made = replaced(bundle, path, () => value);
         fc.pre(!sameMeaning(made, bundle));
-        expect(await accepted(JSON.stringify(made) ?? '')).toBe(false);
+        const verdict = await accepted(JSON.stringify(made) ?? '');
+        expect([path.join('.'), value, verdict]).toEqual([path.join('.'), value, false]);
       },
     );
     await fc.assert(property, { numRuns: RUNS });
@@ -219,6 +221,23 @@ test('strict JSON takes what JSON.parse takes, but for keys that stand twice', (
   );
 });
 
+test('base64 of any size, and no other text', () => {
+  fc.assert(
+    fc.property(fc.uint8Array({ minLength: 1 }), fc.string(), (bytes, text) => {
+      expect(decodeBase64(Buffer.from(bytes).toString('base64'), 1000)).toEqual(Buffer.from(bytes));
+      const read = decodeBase64(text, 1000);
+      expect(read === undefined || read.toString('base64') === text).toBe(true);
+    }),
+    { numRuns: RUNS },
+  );
+  const large = Buffer.alloc(8 * 1024 * 1024, 7);
+  expect(decodeBase64(large.toString('base64'), large.length)?.equals(large)).toBe(true);
+  expect(decodeBase64(large.toString('base64'), large.length - 1)).toBeUndefined();
+  for (const text of ['', 'A', 'AA', 'AA=', 'AB==', 'AAAA ', 'AA==AAAA', 'A-_A']) {
+    expect([text, decodeBase64(text, 100)]).toEqual([text, undefined]);
+  }
+});
+
 test('PEM of any text', () => {
   fc.assert(
     fc.property(fc.string(), fc.string(), (label, body) => {
@@ -255,7 +274,7 @@ function meaning(value: unknown): unknown {
 }
 
 function isNothing(value: unknown): boolean {
-  return value === null || (Array.isArray(value) && value.length === 0);
+  return (value ?? null) === null || (Array.isArray(value) && value.length === 0);
 }
 
 function holdsBase64(value: unknown): boolean {

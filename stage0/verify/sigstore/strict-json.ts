@@ -22,30 +22,32 @@ export function parseStrictJson(bytes: Uint8Array, maxBytes: number, kind: Docum
 
 /** The first key that an object repeats. The text is JSON already: JSON.parse took it. */
 function duplicateKey(text: string): string | undefined {
-  // One entry for each open object or list; a list has no keys.
-  const open: (Set<string> | undefined)[] = [];
+  // One entry for each open object or list: an object's keys so far, which most have few of; a list has none.
+  const open: (Set<string> | 'empty' | 'list')[] = [];
   let keyNext = false;
   for (let at = 0; at < text.length; at += 1) {
     const char = text[at];
     if (char === '"') {
       const end = endOfString(text, at);
-      const keys = open.at(-1);
-      if (keyNext && keys !== undefined) {
+      if (keyNext) {
         // Decoded, because "a" and "\u0061" are the same key.
         const key: unknown = JSON.parse(text.slice(at, end));
+        const keys = open.at(-1);
         if (typeof key === 'string') {
-          if (keys.has(key)) return key;
-          keys.add(key);
+          if (keys instanceof Set) {
+            if (keys.has(key)) return key;
+            keys.add(key);
+          } else open[open.length - 1] = new Set([key]);
         }
       }
       keyNext = false;
       at = end - 1;
     } else if (char === '{') {
-      open.push(new Set());
+      open.push('empty');
       keyNext = true;
-    } else if (char === '[') open.push(undefined);
+    } else if (char === '[') open.push('list');
     else if (char === '}' || char === ']') open.pop();
-    else if (char === ',') keyNext = open.at(-1) !== undefined;
+    else if (char === ',') keyNext = open.at(-1) !== 'list';
   }
   return undefined;
 }
