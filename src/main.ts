@@ -43,7 +43,9 @@ try {
 }
 
 async function main(): Promise<number> {
-  const asked = tokenize(argv, grammar);
+  // What everybody tries first.
+  const wantsVersion = argv.length === 1 && argv[0] === '--version';
+  const asked = tokenize(wantsVersion ? ['version'] : argv, grammar);
   if (asked.kind !== 'command' || printsItself(asked.tokens)) guardOutput();
   if (asked.kind === 'command') {
     const { tokens } = asked;

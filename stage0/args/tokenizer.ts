@@ -304,7 +304,7 @@ class Reader<C extends CommandShape> {
       return { spec: global, target: this.#globals, canonical: global.aliasOf ?? name };
     }
     throw new TspodError('usage', unknownFlag(word), {
-      hint: `run '${this.#grammar.program} ${this.#command.path} --help' for usage`,
+      hint: `run '${this.#grammar.program} ${this.#command.path} --help' for usage${this.#images.length > 0 ? `, or put "--" before the app's own arguments` : ''}`,
     });
   }
 

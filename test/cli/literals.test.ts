@@ -40,6 +40,12 @@ describe('no command, unknown ones', () => {
     });
   });
 
+  test('--version is what everybody tries first', async () => {
+    const [flag, command] = [await bare(TSPOD, '--version'), await bare(TSPOD, 'version')];
+    expect(flag).toEqual(command);
+    expect(flag.stdout).toMatch(/^tspod Version: /);
+  });
+
   test('an unknown command', async () => {
     expect(await bare(TSPOD, 'bogus')).toMatchObject({
       status: 254,

@@ -186,6 +186,11 @@ describe('flags', () => {
     });
   });
 
+  test('behind an image the hint says where the app’s own arguments go', () => {
+    expect(refusal('run', 'image', '-c').hint).toContain('put "--" before');
+    expect(refusal('run', '-c', 'image').hint).not.toContain('put "--" before');
+  });
+
   test('a flag of another command is unknown', () => {
     expect(refusal('list', '--mark-only').message).toBe('unknown flag: --mark-only');
     expect(refusal('prepare', '--net=host', 'a').message).toBe('unknown flag: --net');

@@ -29,9 +29,13 @@ export class ContractImage {
     for (const name of ['etc', 'work']) mkdirSync(join(own, name), { recursive: true });
     writeFileSync(
       join(own, 'etc/passwd'),
-      'root:x:0:0:root:/root:/bin/sh\nann:x:1001:1002:Ann:/home/ann:/bin/ash\n',
+      // The last line is a bait: a user whose name is a number (CVE-2016-3697).
+      'root:x:0:0:root:/root:/bin/sh\nann:x:1001:1002:Ann:/home/ann:/bin/ash\n4711:x:0:0::/root:/bin/sh\n',
     );
-    writeFileSync(join(own, 'etc/group'), 'root:x:0:\nstaff:x:1002:\nmusic:x:1003:ann\n');
+    writeFileSync(
+      join(own, 'etc/group'),
+      'root:x:0:4711\nstaff:x:1002:\nmusic:x:1003:ann\n4712:x:0:\n',
+    );
     tarFolder(own, join(folder, 'own.tar'));
     const above = await writeLayer(layout, join(folder, 'own.tar'), 'zstd');
     return new ContractImage(layout, [...layersOf(layout), above]);

@@ -5,6 +5,7 @@
 import { execFileSync } from 'node:child_process';
 import {
   closeSync,
+  existsSync,
   ftruncateSync,
   linkSync,
   mkdirSync,
@@ -293,7 +294,7 @@ describe('attacks', () => {
     const { root } = await unpack(archive, {
       packing: { compression: 'none', transform: ALL },
     }).catch(() => ({ root: '' }));
-    expect(listTree('/tmp', { content: false }).has('tspod-escaped')).toBe(false);
+    expect(existsSync('/tmp/tspod-escaped')).toBe(false);
     if (root !== '') expect([...listTree(root).keys()]).toContain('tmp/tspod-escaped');
   });
 
