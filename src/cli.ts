@@ -38,7 +38,11 @@ export const COMMANDS: readonly Command[] = [
       const { fetchCommand } = await others();
       return fetchCommand(context, {
         positionals,
-        flags: { full: flags.bool('full'), pullPolicy: pullPolicy(flags) },
+        flags: {
+          full: flags.bool('full'),
+          pullPolicy: pullPolicy(flags),
+          signature: flags.text('signature'),
+        },
       });
     },
   },
@@ -229,6 +233,72 @@ export const COMMANDS: readonly Command[] = [
       return imageCatManifestCommand(context, {
         positionals,
         flags: { prettyPrint: flags.bool('pretty-print') },
+      });
+    },
+  },
+  {
+    path: 'image explain',
+    flags: FLAGS['image explain'],
+    usage: 'IMAGE',
+    about: 'Say which trust rule decides about an image, and whether it may run',
+    more: 'IMAGE is an image of the store or any name; no server is asked.',
+    run: async (context, { positionals, flags }) => {
+      const { imageExplainCommand } = await others();
+      return imageExplainCommand(context, {
+        positionals,
+        flags: { format: flags.text('format') },
+      });
+    },
+  },
+  {
+    path: 'trust',
+    flags: FLAGS.trust,
+    usage: '[--prefix=PREFIX | --root] [PUBKEY...]',
+    about: 'Trust OpenPGP keys, or write a rule: whose signatures admit images of a prefix',
+    more: 'PUBKEY: files or URLs of OpenPGP keys; without any the keys are discovered at the prefix.\n\nBeyond rkt: --cosign-key, --identity with --issuer, --openpgp and --allow-unsigned write a rule for the prefix, or extend the one that is there. The rule of the longest prefix decides alone; --prefix="*" is for all names. "trust list" shows rules and keys, "trust remove" takes them away, "image explain" says what decides about a name.',
+    run: async (context, { positionals, flags }) => {
+      const { trustCommand } = await others();
+      return trustCommand(context, {
+        positionals,
+        flags: {
+          prefix: flags.text('prefix'),
+          root: flags.bool('root'),
+          skipFingerprintReview: flags.bool('skip-fingerprint-review'),
+          insecureAllowHttp: flags.bool('insecure-allow-http'),
+          cosignKeys: flags.list('cosign-key'),
+          identity: flags.text('identity'),
+          identityRegexp: flags.text('identity-regexp'),
+          issuer: flags.text('issuer'),
+          issuerRegexp: flags.text('issuer-regexp'),
+          trustedRoot: flags.text('trusted-root'),
+          openpgp: flags.bool('openpgp'),
+          allowUnsigned: flags.bool('allow-unsigned'),
+          require: flags.text('require'),
+        },
+      });
+    },
+  },
+  {
+    path: 'trust list',
+    flags: FLAGS['trust list'],
+    usage: '',
+    about: 'List the rules of trust and the trusted OpenPGP keys',
+    run: async (context, { positionals, flags }) => {
+      takesNoWords(context, positionals);
+      const { trustListCommand } = await others();
+      return trustListCommand(context, { flags: { format: flags.text('format') } });
+    },
+  },
+  {
+    path: 'trust remove',
+    flags: FLAGS['trust remove'],
+    usage: '--prefix=PREFIX [FINGERPRINT...]',
+    about: 'Remove the rule of a prefix, or take away the trust in OpenPGP keys',
+    run: async (context, { positionals, flags }) => {
+      const { trustRemoveCommand } = await others();
+      return trustRemoveCommand(context, {
+        positionals,
+        flags: { prefix: flags.text('prefix'), root: flags.bool('root') },
       });
     },
   },

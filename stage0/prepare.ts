@@ -134,6 +134,7 @@ async function resolveImages(
     const { image: record, name } = await fetchImage(context, store, image.reference, {
       pullPolicy: args.pullPolicy,
       lease,
+      signature: image.flags.signature,
     });
     images.push({ args: image, ...stored(store, record, name) });
   }

@@ -23,6 +23,8 @@ export interface RegistrySettings {
   readonly caCertificate?: string;
   readonly clientCertificate?: string;
   readonly clientKey?: string;
+  /** Where OpenPGP signatures of its images lie: an https URL or the URL of a folder. */
+  readonly lookaside?: URL;
 }
 
 const MAX_LIST = 100;
@@ -53,12 +55,14 @@ export function readRegistries(
   if ((clientCertificate === undefined) !== (clientKey === undefined)) {
     reader.fail('clientCertificate', 'and clientKey go together');
   }
+  const lookaside = readLookaside(reader, object);
   const rest = {
     mirrors,
     insecure,
     ...(caCertificate === undefined ? {} : { caCertificate }),
     ...(clientCertificate === undefined ? {} : { clientCertificate }),
     ...(clientKey === undefined ? {} : { clientKey }),
+    ...(lookaside === undefined ? {} : { lookaside }),
   };
   return hosts.map(registry => ({ key: registry, value: { registry, ...rest } }));
 }
@@ -67,6 +71,17 @@ function file(reader: JsonReader, object: JsonObject, key: string): string | und
   const path = reader.optionalString(object[key], key);
   if (path !== undefined && !isAbsolute(path)) reader.fail(key, 'is not an absolute path');
   return path;
+}
+
+function readLookaside(reader: JsonReader, object: JsonObject): URL | undefined {
+  const text = reader.optionalString(object.lookaside, 'lookaside');
+  if (text === undefined) return undefined;
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  const known = url !== undefined && ['https:', 'http:', 'file:'].includes(url.protocol);
+  if (!known || url.search !== '' || url.hash !== '' || url.username !== '') {
+    return reader.fail('lookaside', 'is not an https: or file: URL without query and user');
+  }
+  return url;
 }
 
 /** HOST[:PORT][/PREFIX], by the grammar of references. */

@@ -26,7 +26,7 @@ export function configToJson(config: Config): { readonly stage0: readonly object
             },
           ]),
       ...(stage1 === undefined ? [] : [{ rktVersion: 'v1', rktKind: 'stage1', ...stage1 }]),
-      ...sorted(config.registries).map(({ registry, mirrors, insecure, ...files }) => ({
+      ...sorted(config.registries).map(({ registry, mirrors, insecure, lookaside, ...files }) => ({
         rktVersion: 'v1',
         rktKind: 'registries',
         registries: [registry],
@@ -35,6 +35,7 @@ export function configToJson(config: Config): { readonly stage0: readonly object
         ),
         insecure: [...insecure],
         ...files,
+        ...(lookaside === undefined ? {} : { lookaside: lookaside.href }),
       })),
       ...sorted(config.trust).map(trustToJson),
     ],

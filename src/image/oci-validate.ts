@@ -190,14 +190,16 @@ function readIndex(reader: JsonReader, object: JsonObject, mediaType: string): I
 }
 
 /** `urls` and `data` are not read: foreign content is never followed, and a blob comes by its digest. */
-function readDescriptor(reader: JsonReader, value: unknown, path: string): Descriptor {
+export function readDescriptor(reader: JsonReader, value: unknown, path: string): Descriptor {
   const object = reader.object(value, path);
+  const artifactType = reader.optionalString(object.artifactType, `${path}.artifactType`);
   const platform = readPlatform(reader, object.platform, `${path}.platform`);
   return {
     mediaType: reader.nonEmptyString(object.mediaType, `${path}.mediaType`),
     digest: parseDigest(object.digest, `${reader.kind.what}: ${path}.digest`),
     size: reader.size(object.size, `${path}.size`),
     ...(platform === undefined ? {} : { platform }),
+    ...(artifactType === undefined || artifactType === '' ? {} : { artifactType }),
     ...(object.annotations === undefined || object.annotations === null
       ? {}
       : {

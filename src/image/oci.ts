@@ -20,6 +20,8 @@ export interface Descriptor {
   /** bytes */
   readonly size: number;
   readonly platform?: Platform;
+  /** What kind of artifact the manifest is of; indexes of referrers say it. */
+  readonly artifactType?: string;
   readonly annotations?: Readonly<Record<string, string>>;
 }
 

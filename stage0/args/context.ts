@@ -37,7 +37,7 @@ export async function globalContext(
     ...folders,
     dir: realPath(flags.text('dir') ?? (await configuredDir(folders)) ?? `/var/lib/${program}`),
     insecure: insecureOptions(flags.list('insecure-options')),
-    trustKeysFromHttps: false,
+    trustKeysFromHttps: flags.bool('trust-keys-from-https'),
     offline: flags.bool('offline'),
     debug: flags.bool('debug'),
   };

@@ -141,5 +141,6 @@ function appFlags(flags: FlagValues): AppFlags {
     ...given('oomScoreAdj', flags.text('oom-score-adj')),
     rlimits: flags.list('rlimit'),
     noNewPrivileges: flags.bool('no-new-privileges'),
+    ...given('signature', flags.text('signature')),
   };
 }

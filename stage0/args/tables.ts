@@ -25,8 +25,7 @@ export const GLOBAL_FLAGS = {
   'trust-keys-from-https': {
     kind: 'bool',
     default: 'false',
-    help: '',
-    refused: 'signatures are not in this version; --insecure-options=image admits an image by name',
+    help: "trust an image's OpenPGP keys that are discovered by https, without review",
   },
   offline: {
     kind: 'bool',
@@ -158,8 +157,7 @@ const APP: FlagTable = {
   signature: {
     kind: 'text',
     image: 'only',
-    help: '',
-    refused: 'signatures are not in this version; --insecure-options=image admits an image by name',
+    help: "a file or URL of the image's detached OpenPGP signature",
   },
   stdin: {
     kind: 'text',
@@ -230,9 +228,7 @@ export const FLAGS = {
     'no-store': { kind: 'bool', help: '', hidden: true },
     signature: {
       kind: 'text',
-      help: '',
-      refused:
-        'signatures are not in this version; --insecure-options=image admits an image by name',
+      help: "a file or URL of the image's detached OpenPGP signature",
     },
   },
   list: {
@@ -289,6 +285,52 @@ export const FLAGS = {
     'grace-period': { kind: 'text', default: '24h0m0s', help: 'how long an unused image is kept' },
   },
   'image cat-manifest': { 'pretty-print': { kind: 'bool', default: 'true', help: 'indented' } },
+  'image explain': { ...FORMAT },
+  trust: {
+    prefix: {
+      kind: 'text',
+      help: 'the names that it is for: docker.io/library, example.com/app, *',
+    },
+    root: { kind: 'bool', default: 'false', help: 'OpenPGP keys for every image' },
+    'skip-fingerprint-review': {
+      kind: 'bool',
+      default: 'false',
+      help: 'do not ask whether the fingerprints of OpenPGP keys are right',
+    },
+    'insecure-allow-http': {
+      kind: 'bool',
+      default: 'false',
+      help: 'fetch OpenPGP keys over plain HTTP, too',
+    },
+    'cosign-key': {
+      kind: 'list',
+      help: 'a file with a public key in PEM whose cosign signatures count (beyond rkt)',
+    },
+    identity: { kind: 'text', help: 'whom a sigstore certificate has to name (beyond rkt)' },
+    'identity-regexp': { kind: 'text', help: 'the same; has to match the whole (beyond rkt)' },
+    issuer: { kind: 'text', help: 'the OpenID issuer that vouched for the identity (beyond rkt)' },
+    'issuer-regexp': { kind: 'text', help: 'the same; has to match the whole (beyond rkt)' },
+    'trusted-root': {
+      kind: 'text',
+      help: "a file with sigstore's trusted root instead of the public one (beyond rkt)",
+    },
+    openpgp: {
+      kind: 'bool',
+      default: 'false',
+      help: 'demand a signature by an OpenPGP key that is trusted for the name (beyond rkt)',
+    },
+    'allow-unsigned': {
+      kind: 'bool',
+      default: 'false',
+      help: 'images of these names need no signature (beyond rkt)',
+    },
+    require: { kind: 'text', help: 'any or all of what the rule names (beyond rkt)' },
+  },
+  'trust list': { ...FORMAT },
+  'trust remove': {
+    prefix: { kind: 'text', help: 'the prefix of the rule, or of the key' },
+    root: { kind: 'bool', default: 'false', help: 'a key that is trusted for every image' },
+  },
   config: { 'pretty-print': { kind: 'bool', default: 'true', help: 'indented' } },
   version: { ...FORMAT },
   doctor: { ...FORMAT },
@@ -305,7 +347,6 @@ export const REFUSED_COMMANDS: ReadonlyMap<string, string> = new Map([
   ['metadata-service', NOT_METADATA],
   ['api-service', 'use list and status with --format=json'],
   ['export', 'exporting a pod is not in this version'],
-  ['trust', 'signatures are not in this version; --insecure-options=image admits an image by name'],
   ['completion', 'completions are not in this version'],
   ['image export', NOT_ACI],
   ['image extract', NOT_ACI],

@@ -128,6 +128,8 @@ function findCommand<C extends CommandShape>(
       if (value === undefined && takesNextWord(name, grammar.globals, candidates)) index++;
       continue;
     }
+    const own = ownCommand(candidates, group);
+    if (own !== undefined && !candidates.some(each => wordAt(each, group.length) === word)) break;
     candidates = narrow(candidates, group, word, grammar);
     words.add(index);
     const [only] = candidates;
@@ -135,7 +137,20 @@ function findCommand<C extends CommandShape>(
     if (candidates.length === 1 && only?.path.split(' ').length === group.length)
       return { command: only, group, words };
   }
-  return { command: undefined, group, words };
+  return { command: ownCommand(candidates, group), group, words };
+}
+
+/** `trust` is a command, and the beginning of `trust list`: the words behind it are its own unless they are that. */
+function ownCommand<C extends CommandShape>(
+  candidates: readonly C[],
+  group: readonly string[],
+): C | undefined {
+  const path = group.join(' ');
+  return path === '' ? undefined : candidates.find(command => command.path === path);
+}
+
+function wordAt(command: CommandShape, index: number): string | undefined {
+  return command.path.split(' ')[index];
 }
 
 /** The commands whose word behind `group` is `word`, or begins with it when only one does. */
@@ -145,7 +160,7 @@ function narrow<C extends CommandShape>(
   word: string,
   { program, refused }: Grammar<C>,
 ): readonly C[] {
-  const at = (command: C) => command.path.split(' ')[group.length];
+  const at = (command: C) => wordAt(command, group.length);
   const exact = candidates.filter(command => at(command) === word);
   if (exact.length > 0) return exact;
   const path = [...group, word].join(' ');

@@ -17,6 +17,7 @@ export interface FetchArgs {
   readonly flags: {
     readonly full: boolean;
     readonly pullPolicy: PullPolicy;
+    readonly signature: string | undefined;
   };
 }
 
@@ -26,6 +27,11 @@ export async function run(context: Context, { positionals, flags }: FetchArgs): 
       hint: 'for example docker://HOST/NAME:TAG, oci:FOLDER:TAG, HOST/NAME:VERSION or FILE.aci',
     });
   }
+  if (flags.signature !== undefined && positionals.length > 1) {
+    throw new TspodError('usage', 'fetch: --signature is for one image', {
+      hint: 'fetch each image in a call of its own',
+    });
+  }
   const store = openStore(context.dir, { forms: layerForms(context.dir) });
   const lease = store.lease();
   try {
@@ -33,6 +39,7 @@ export async function run(context: Context, { positionals, flags }: FetchArgs): 
       const { image } = await fetchImage(context, store, reference, {
         pullPolicy: flags.pullPolicy,
         lease,
+        signature: flags.signature,
       });
       const id = showImageId(context, imageId(image), flags.full ? undefined : SHORT_DIGITS);
       process.stdout.write(`${id}\n`);

@@ -3,9 +3,12 @@
  * is both (Docker since 25) is read as the layout, whose manifests are those of registries, unless the
  * reference says docker-archive.
  */
+import { closeSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { TspodError } from '../../src/errors.ts';
 import type { LayoutReference } from '../../src/image/reference.ts';
-import { openArchiveFiles } from './archive-files.ts';
+import { fileContent } from '../verify/openpgp/find-signature.ts';
+import { type ArchiveFiles, openArchiveFiles } from './archive-files.ts';
 import { DockerArchiveSource } from './docker-archive.ts';
 import { LayoutSource } from './layout-source.ts';
 import type { ImageSource } from './source.ts';
@@ -23,7 +26,10 @@ export async function openArchive(
   tag: string | undefined,
 ): Promise<ImageSource> {
   const shown = kind === undefined ? `image ${path}` : `image ${kind}:${path}`;
-  const files = openArchiveFiles(await openPlainArchive(dir, path, shown), shown);
+  const { plain, whole } = await openPlainArchive(dir, path, shown);
+  const files = filesOf(plain, whole, shown);
+  const archive =
+    whole === undefined ? undefined : { path: resolve(path), content: () => fileContent(whole) };
   try {
     const found = kind ?? kindOf(files.resolve('oci-layout'), files.resolve('manifest.json'));
     if (found === undefined) {
@@ -41,10 +47,29 @@ export async function openArchive(
     }
     const reference: LayoutReference = { kind: found, path, tag };
     return found === 'oci-archive'
-      ? new LayoutSource(reference, files)
-      : new DockerArchiveSource(reference, files);
+      ? new LayoutSource(reference, files, archive)
+      : new DockerArchiveSource(reference, files, archive);
   } catch (error) {
     files.close();
+    throw error;
+  }
+}
+
+/** Closing them closes both descriptors. */
+function filesOf(plain: number, whole: number | undefined, shown: string): ArchiveFiles {
+  const other = whole === plain ? undefined : whole;
+  try {
+    const files = openArchiveFiles(plain, shown);
+    if (other === undefined) return files;
+    return {
+      ...files,
+      close: () => {
+        files.close();
+        closeSync(other);
+      },
+    };
+  } catch (error) {
+    if (other !== undefined) closeSync(other);
     throw error;
   }
 }

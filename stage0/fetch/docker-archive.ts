@@ -16,17 +16,26 @@ import { canonicalReference, type LayoutReference } from '../../src/image/refere
 import type { ArchiveFiles } from './archive-files.ts';
 import { compressionOfBytes, SNIFF_BYTES } from './compression.ts';
 import { chooseSavedImage, parseSavedImages } from './docker-manifest.ts';
-import { checkContent, collect, digestOf, type ImageSource, type TopDocument } from './source.ts';
+import {
+  type ArchiveFile,
+  checkContent,
+  collect,
+  digestOf,
+  type ImageSource,
+  type TopDocument,
+} from './source.ts';
 
 export class DockerArchiveSource implements ImageSource {
   readonly name: string;
+  readonly archive?: ArchiveFile;
   readonly #files: ArchiveFiles;
   readonly #ref: string | undefined;
   readonly #shown: string;
   readonly #members = new Map<Digest, string>();
   #config: Uint8Array = new Uint8Array();
 
-  constructor(reference: LayoutReference, files: ArchiveFiles) {
+  constructor(reference: LayoutReference, files: ArchiveFiles, archive?: ArchiveFile) {
+    if (archive !== undefined) this.archive = archive;
     this.name = canonicalReference(reference);
     this.#shown = `image ${this.name}`;
     this.#files = files;

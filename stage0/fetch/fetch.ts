@@ -70,6 +70,7 @@ export async function fetchImage(
   const target = resolveText(store, parseReference(text), text, options.pullPolicy);
   if ('image' in target) {
     const { image, name, names } = target;
+    refuseSignature(options, text);
     await admitStored(context, image, text, names);
     return stored(store, options.lease, image, name);
   }
@@ -78,7 +79,9 @@ export async function fetchImage(
   const { remote } = target;
   const name = canonicalReference(remote);
   const known = store.byName(name);
-  if (known !== undefined && fromStore(remote, options.pullPolicy)) {
+  const asks = options.signature !== undefined && options.pullPolicy !== 'never';
+  if (known !== undefined && !asks && fromStore(remote, options.pullPolicy)) {
+    refuseSignature(options, text);
     await admitStored(context, known, text, [name]);
     return stored(store, options.lease, known, name);
   }
@@ -139,6 +142,14 @@ async function fromFile(
 function notInStore(text: string): TspodError {
   return new TspodError('not-found', `image "${text}": it is not in the store`, {
     hint: 'fetch it first, or use another --pull-policy',
+  });
+}
+
+/** Whether the store has something says nothing about a signature that is given now. */
+function refuseSignature({ signature }: FetchOptions, text: string): void {
+  if (signature === undefined) return;
+  throw new TspodError('usage', `image "${text}": --signature is for what is fetched`, {
+    hint: 'it is in the store; name the file, URL or reference that it comes from',
   });
 }
 
@@ -301,7 +312,7 @@ async function fetchFrom(
   lease.add(manifest.digest, configBlob.digest, ...layers.map(({ digest }) => digest));
   const former = store.images().find(image => image.manifestDigest === manifest.digest);
   const verdict = await admit(context, {
-    subjects: subjectsOf(source, documents),
+    subjects: await subjectsOf(source, documents, signature),
     signatures: (subject, kinds) => signaturesOf(context, source, subject, kinds, signature),
     former: former?.verdict,
   });
@@ -385,15 +396,27 @@ async function findManifest(source: ImageSource): Promise<Documents> {
   return { all, manifest: found.document };
 }
 
-/** A signature over an index vouches for the manifest that it names by digest, and the other way round. */
-function subjectsOf(source: ImageSource, { all }: Documents): readonly Subject[] {
+/**
+ * A signature over an index vouches for the manifest that it names by digest, and the other way round; one over
+ * an archive for all that is in it. An archive is looked at only where there is a signature for it.
+ */
+async function subjectsOf(
+  source: ImageSource,
+  { all }: Documents,
+  signature: string | undefined,
+): Promise<readonly Subject[]> {
   const name = subjectName(source.name) ?? source.name;
-  return all.map(({ bytes, digest }) => ({
+  const subjects = all.map(({ bytes, digest }) => ({
     name,
     reference: source.name,
     digest,
     content: () => [bytes],
   }));
+  const { archive } = source;
+  if (archive === undefined) return subjects;
+  if (signature === undefined && !existsSync(`${archive.path}.asc`)) return subjects;
+  const { archiveSubject } = await import('./signatures.ts');
+  return [archiveSubject(archive, name, source.name), ...subjects];
 }
 
 async function* signaturesOf(
@@ -403,9 +426,15 @@ async function* signaturesOf(
   kinds: ReadonlySet<SignatureKind>,
   named: string | undefined,
 ): AsyncGenerator<FoundSignature> {
-  if (named !== undefined && kinds.has('openpgp')) {
-    const { namedSignature } = await import('./signatures.ts');
-    yield await namedSignature(context, named);
+  const { archive } = source;
+  const file = archive?.content === subject.content ? archive : undefined;
+  // What is named is the signature of the archive where there is one, else of a manifest.
+  const detached = archive === undefined ? named !== undefined : file !== undefined;
+  if (detached && kinds.has('openpgp')) {
+    const { detachedSignatures } = await import('./signatures.ts');
+    yield* detachedSignatures(context, file?.path, named);
   }
-  if (source.signatures !== undefined) yield* source.signatures(subject.digest, kinds);
+  if (file === undefined && source.signatures !== undefined) {
+    yield* source.signatures(subject.digest, kinds);
+  }
 }

@@ -3,12 +3,21 @@
  * or a tar archive.
  */
 import { TspodError } from '../../src/errors.ts';
-import { digestAlgorithm, digestHex } from '../../src/image/digest.ts';
+import { type Digest, digestAlgorithm, digestHex } from '../../src/image/digest.ts';
 import { JsonReader, parseBoundedJson } from '../../src/image/json.ts';
 import { type Descriptor, type ImageIndex, MEDIA } from '../../src/image/oci.ts';
 import { MANIFEST_MAX_BYTES, parseImageIndex } from '../../src/image/oci-validate.ts';
 import { canonicalReference, type LayoutReference } from '../../src/image/reference.ts';
-import { checkContent, collect, digestOf, type ImageSource, type TopDocument } from './source.ts';
+import type { FoundSignature, SignatureKind } from '../verify/types.ts';
+import { findSignatures, isSignatureTag } from './find-signatures.ts';
+import {
+  type ArchiveFile,
+  checkContent,
+  collect,
+  digestOf,
+  type ImageSource,
+  type TopDocument,
+} from './source.ts';
 
 export interface LayoutFiles {
   /** The size of a regular file; undefined when there is none of this name. */
@@ -20,16 +29,27 @@ export interface LayoutFiles {
 
 const MAX_SHOWN = 20;
 const REF_NAME = 'org.opencontainers.image.ref.name';
+/** How `cosign save` tells the manifests of a layout apart. */
+const COSIGN_KIND = 'kind';
+const COSIGN_SIGS = 'dev.cosignproject.cosign/sigs';
+const COSIGN_OTHERS: ReadonlySet<string> = new Set([
+  COSIGN_SIGS,
+  'dev.cosignproject.cosign/atts',
+  'dev.cosignproject.cosign/sboms',
+]);
+const MAX_TAGGED = 64;
 
 export class LayoutSource implements ImageSource {
   readonly name: string;
+  readonly archive?: ArchiveFile;
   readonly #files: LayoutFiles;
   readonly #tag: string | undefined;
 
-  constructor(reference: LayoutReference, files: LayoutFiles) {
+  constructor(reference: LayoutReference, files: LayoutFiles, archive?: ArchiveFile) {
     this.name = canonicalReference(reference);
     this.#files = files;
     this.#tag = reference.tag;
+    if (archive !== undefined) this.archive = archive;
   }
 
   async top(): Promise<TopDocument> {
@@ -74,6 +94,34 @@ export class LayoutSource implements ImageSource {
     }
   }
 
+  async *signatures(
+    subject: Digest,
+    kinds: ReadonlySet<SignatureKind>,
+  ): AsyncGenerator<FoundSignature> {
+    const bytes = await this.#small('index.json', MANIFEST_MAX_BYTES);
+    const { manifests } = parseImageIndex(bytes, digestOf(bytes)).value;
+    const tagOf = ({ annotations }: Descriptor) => annotations?.[REF_NAME];
+    yield* findSignatures(
+      {
+        shown: this.name,
+        referrers: async () => manifests.filter(each => isArtifact(each, subject)),
+        tagged: async tag =>
+          Promise.all(
+            manifests
+              .filter(
+                each => tagOf(each) === tag || each.annotations?.[COSIGN_KIND] === COSIGN_SIGS,
+              )
+              .slice(0, MAX_TAGGED)
+              .map(each => this.manifest(each)),
+          ),
+        manifest: descriptor => this.manifest(descriptor),
+        document: (descriptor, maxBytes) => this.document(descriptor, maxBytes),
+      },
+      subject,
+      kinds,
+    );
+  }
+
   close(): void {
     this.#files.close();
   }
@@ -81,8 +129,9 @@ export class LayoutSource implements ImageSource {
   /** By tag; without one the only image, or (undefined) the index as a whole, by platform. */
   #choose(index: ImageIndex): Descriptor | undefined {
     if (this.#tag === undefined) {
-      if (index.manifests.length === 1) return index.manifests[0];
-      const names = refNames(index);
+      const images = index.manifests.filter(each => !isSignature(each));
+      if (images.length === 1) return images[0];
+      const names = refNames({ ...index, manifests: images });
       if (new Set(names).size < 2) return undefined;
       throw new TspodError('ambiguous', `${this.name}: there are several images in it`, {
         hint: `choose one by its name; there is ${listed(names)}`,
@@ -143,6 +192,22 @@ function listed(names: readonly string[]): string {
   const shown = names.slice(0, MAX_SHOWN).map(name => JSON.stringify(name.slice(0, 200)));
   const more = names.length > MAX_SHOWN ? ` and ${names.length - MAX_SHOWN} more` : '';
   return shown.length === 0 ? 'none with a name' : `${shown.join(', ')}${more}`;
+}
+
+/** May refer to the subject: it says what artifact it is, or nothing at all about itself. */
+function isArtifact(descriptor: Descriptor, subject: Digest): boolean {
+  const { digest, mediaType, platform, artifactType, annotations } = descriptor;
+  if (digest === subject || mediaType !== MEDIA.ociManifest) return false;
+  return artifactType !== undefined || (platform === undefined && annotations === undefined);
+}
+
+/** No image that somebody could mean by the layout's path alone. */
+function isSignature({ annotations, artifactType }: Descriptor): boolean {
+  return (
+    artifactType !== undefined ||
+    isSignatureTag(annotations?.[REF_NAME] ?? '') ||
+    COSIGN_OTHERS.has(annotations?.[COSIGN_KIND] ?? '')
+  );
 }
 
 /** The digest was parsed by its grammar, so this is a path of three plain components. */

@@ -11,9 +11,12 @@ import { type Digest, isDigest } from '../../src/image/digest.ts';
 import { type Descriptor, MEDIA } from '../../src/image/oci.ts';
 import { MANIFEST_MAX_BYTES } from '../../src/image/oci-validate.ts';
 import { canonicalReference, type RegistryReference } from '../../src/image/reference.ts';
+import type { FoundSignature, SignatureKind } from '../verify/types.ts';
 import { findCredentials } from './credentials.ts';
+import { findSignatures, type SignaturePlace } from './find-signatures.ts';
 import { Endpoint } from './registry-endpoint.ts';
 import { TIMING, type Timing } from './retry.ts';
+import { lookasideSignatures, registryPlace } from './signatures-registry.ts';
 import {
   checkContent,
   checkDigest,
@@ -45,6 +48,9 @@ class Registry implements ImageSource {
   readonly name: string;
   readonly #reference: RegistryReference;
   readonly #endpoints: readonly Endpoint[];
+  /** Of each endpoint. */
+  readonly #places: readonly SignaturePlace[];
+  readonly #lookaside: (subject: Digest) => AsyncIterable<FoundSignature>;
 
   constructor(
     context: Pick<Context, 'insecure'>,
@@ -74,10 +80,23 @@ class Registry implements ImageSource {
       });
     };
     const mirrors = config.registries.get(reference.registry)?.mirrors ?? [];
-    this.#endpoints = [
-      ...mirrors.map(({ registry, prefix }) => at(registry, `${prefix}${reference.repository}`)),
-      at(reference.registry, reference.repository),
-    ];
+    const sites = [
+      ...mirrors.map(({ registry, prefix }) => ({
+        registry,
+        repository: `${prefix}${reference.repository}`,
+      })),
+      reference,
+    ].map(({ registry, repository }) => {
+      const endpoint = at(registry, repository);
+      return { endpoint, place: registryPlace(endpoint, registry, repository) };
+    });
+    this.#endpoints = sites.map(({ endpoint }) => endpoint);
+    this.#places = sites.map(({ place }) => place);
+    const base = config.registries.get(reference.registry)?.lookaside;
+    this.#lookaside = subject =>
+      base === undefined
+        ? none()
+        : lookasideSignatures(context, config, base, reference.repository, subject, timing);
   }
 
   async top(): Promise<TopDocument> {
@@ -132,6 +151,21 @@ class Registry implements ImageSource {
     }
   }
 
+  /** A mirror need not have them; what none of the mirrors has, the registry itself is asked for. */
+  async *signatures(
+    subject: Digest,
+    kinds: ReadonlySet<SignatureKind>,
+  ): AsyncGenerator<FoundSignature> {
+    if (kinds.has('openpgp')) yield* this.#lookaside(subject);
+    for (const [index, place] of this.#places.entries()) {
+      try {
+        yield* findSignatures(place, subject, kinds);
+      } catch (error) {
+        if (index === this.#places.length - 1 || !mayBeElsewhere(error)) throw error;
+      }
+    }
+  }
+
   close(): void {
     for (const endpoint of this.#endpoints) endpoint.close();
   }
@@ -167,6 +201,8 @@ class Registry implements ImageSource {
     return ask(own);
   }
 }
+
+async function* none(): AsyncGenerator<never> {}
 
 const UNKNOWN_TYPES = new Set(['application/octet-stream', 'text/plain', 'application/json']);
 

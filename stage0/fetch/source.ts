@@ -15,7 +15,16 @@ export interface TopDocument {
   readonly mediaType: string | undefined;
 }
 
+/** The file that an image comes in, which may be signed as a whole. */
+export interface ArchiveFile {
+  /** absolute */
+  readonly path: string;
+  /** Its bytes, as often as asked, of the very file that the image is read from. */
+  content(): Iterable<Uint8Array>;
+}
+
 export interface ImageSource {
+  readonly archive?: ArchiveFile;
   /** The canonical reference that the store files the image under. */
   readonly name: string;
   /** The manifest or index that the reference leads to. */

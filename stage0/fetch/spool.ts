@@ -24,14 +24,25 @@ import { compressionOfBytes, SNIFF_BYTES } from './compression.ts';
 const CHUNK = 1024 * 1024;
 export const STDIN = '-';
 
+export interface PlainArchive {
+  /** Of a plain tar. */
+  readonly plain: number;
+  /** Of the archive as it is, which may be the same one; undefined for what came compressed by a pipe. */
+  readonly whole: number | undefined;
+}
+
 /**
  * @param dir the data folder
  * @param path of a file, or `-` for standard input
  * @param shown e.g. `image oci-archive:/x.tar`
- * @returns a descriptor of a plain tar, to be closed by the caller
+ * @returns descriptors to be closed by the caller
  * @throws TspodError 'not-found', 'usage' for a terminal, 'unpack', 'limit', 'disk-full'
  */
-export async function openPlainArchive(dir: string, path: string, shown: string): Promise<number> {
+export async function openPlainArchive(
+  dir: string,
+  path: string,
+  shown: string,
+): Promise<PlainArchive> {
   if (path === STDIN) {
     if (isatty(0)) {
       throw new TspodError('usage', `${shown}: standard input is a terminal`, {
@@ -45,12 +56,11 @@ export async function openPlainArchive(dir: string, path: string, shown: string)
   try {
     const head = Buffer.alloc(SNIFF_BYTES);
     const got = readSync(fd, head, 0, SNIFF_BYTES, 0);
-    if (compressionOfBytes(head.subarray(0, got)) === 'none') return fd;
+    if (compressionOfBytes(head.subarray(0, got)) === 'none') return { plain: fd, whole: fd };
     // A descriptor of its own: destroying a stream closes it.
     const input = createReadStream(`/proc/self/fd/${fd}`, { highWaterMark: CHUNK });
-    const spooled = await spool(dir, input, shown);
-    closeSync(fd);
-    return spooled;
+    const { plain } = await spool(dir, input, shown);
+    return { plain, whole: fd };
   } catch (error) {
     closeSync(fd);
     throw systemError(`${shown}: can't read it`, error);
@@ -70,7 +80,7 @@ function openFile(path: string, shown: string): number {
   throw new TspodError('not-found', `${shown}: not a regular file`);
 }
 
-async function spool(dir: string, input: Readable, shown: string): Promise<number> {
+async function spool(dir: string, input: Readable, shown: string): Promise<PlainArchive> {
   const chunks = input[Symbol.asyncIterator]();
   let head: Buffer = Buffer.alloc(0);
   const fd = unnamedFile(dir);
@@ -92,7 +102,7 @@ async function spool(dir: string, input: Readable, shown: string): Promise<numbe
       }
       written += chunk.length;
     }
-    return fd;
+    return { plain: fd, whole: compressionOfBytes(head) === 'none' ? fd : undefined };
   } catch (error) {
     closeSync(fd);
     input.destroy();

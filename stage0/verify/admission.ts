@@ -183,7 +183,7 @@ export function storedRefusal(name: string, why: string): TspodError {
 }
 
 /** For `verdict.by` and messages. */
-export function shownRule({ prefix, file }: TrustRule): string {
+export function shownRule({ prefix, file }: Pick<TrustRule, 'prefix' | 'file'>): string {
   return `the trust rule for ${prefix === '*' ? 'all names' : prefix} (${file})`;
 }
 

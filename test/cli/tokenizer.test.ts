@@ -212,9 +212,7 @@ describe('flags', () => {
     }
     expect(seen).toContain('mds-register');
     expect(seen).toContain('stage1-url');
-    expect(seen).toContain('signature');
     expect(seen).toContain('stdin');
-    expect(seen).toContain('trust-keys-from-https');
   });
 
   test('a refused switch may be spelt out as off', () => {
