@@ -403,6 +403,16 @@ describe('keys from servers', () => {
     ]);
   });
 
+  test('a URL that deceives the eye is shown as it is asked for', async () => {
+    answers.set('https /team?ac-discovery=1', {
+      body: page(`${PREFIX} https://registry.test/\u202egpg.k`),
+    });
+    answers.set('https /%E2%80%AEgpg.k', { body: gpg.exported(key) });
+    await trustOpenPgpKeys(context(), skip);
+    expect(said.join('')).toContain('key: "https://registry.test/%E2%80%AEgpg.k"');
+    expect(said.join('')).not.toContain('\u202e');
+  });
+
   test('a page that leads to a file of this machine', async () => {
     const path = file();
     for (const place of [`file://${path}`, path]) {

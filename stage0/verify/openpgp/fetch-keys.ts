@@ -32,7 +32,8 @@ export async function discoverKeys(
     'ac-discovery-pubkeys',
     { allowHttp, ...(timing === undefined ? {} : { timing }) },
   );
-  return [...new Set(found.map(({ template }) => template))];
+  // As a URL has it: what a page says may have characters that deceive the eye in a review.
+  return [...new Set(found.map(({ template }) => parseUrl(template).href))];
 }
 
 /** Of the options only what the transport of keys obeys. */
