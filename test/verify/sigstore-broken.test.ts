@@ -102,6 +102,14 @@ function refused(rows: readonly Row[]): void {
   });
 }
 
+test('witnesses of a checkpoint are passed over', async () => {
+  const bundle = make(message);
+  const { checkpoint } = proofOf(bundle);
+  const line = '— witness.test AAAAAAAA\n';
+  checkpoint.envelope = checkpoint.envelope.replace('\n\n', `\n\n${line}`) + line;
+  expect(await reason(bundle)).toBe('ACCEPTED');
+});
+
 test('the forms that are broken below are accepted whole', async () => {
   for (const form of [message, tiles, statement]) expect(await reason(make(form))).toBe('ACCEPTED');
 });
@@ -569,6 +577,33 @@ describe('the log', () => {
         checkpoint.envelope = checkpoint.envelope.replace(/—.*/, '');
       },
       /no signatures found in checkpoint/,
+    ],
+    [
+      'something before a signature of the checkpoint',
+      message,
+      bundle => {
+        const { checkpoint } = proofOf(bundle);
+        checkpoint.envelope = checkpoint.envelope.replace('—', 'x—');
+      },
+      /checkpoint is not a signed note/,
+    ],
+    [
+      'something behind the checkpoint',
+      message,
+      bundle => (proofOf(bundle).checkpoint.envelope += 'x'),
+      /checkpoint is not a signed note/,
+    ],
+    [
+      'a second note behind the checkpoint',
+      message,
+      bundle => (proofOf(bundle).checkpoint.envelope += '\nx\n'),
+      /checkpoint is not a signed note/,
+    ],
+    [
+      'too many witnesses',
+      message,
+      bundle => (proofOf(bundle).checkpoint.envelope += '— witness.test AAAAAAAA\n'.repeat(64)),
+      /more than 64 signatures/,
     ],
     [
       'the checkpoint signed in another name',

@@ -22,6 +22,7 @@ import { digestAlgorithm, digestHex } from '../../../src/image/digest.ts';
 import type { FoundSignature, Outcome, Subject } from '../types.ts';
 import { type ParsedBundle, parseBundle } from './bundle-json.ts';
 import { isSelfIssued, type Leaf, readLeaf } from './certificate.ts';
+import { checkCheckpoint } from './checkpoint.ts';
 import { matchesIdentity, type SigstoreIdentity } from './identity.ts';
 import { checkLogEntry } from './log-entry.ts';
 import { identify, readPublicKey, startVerification } from './public-key.ts';
@@ -238,7 +239,7 @@ function verifyMaterial(
   checkLogsInUse(entity, material);
   for (const { inclusionProof, inclusionPromise, logIndex } of entity.tlogEntries) {
     if (inclusionProof === undefined) continue;
-    checkTreeHead(inclusionProof);
+    checkCheckpoint(inclusionProof);
     // The promise covers the index over all trees of Rekor v1; v2 has one tree and no promises.
     if (inclusionPromise === undefined && logIndex !== inclusionProof.logIndex) {
       refuse("its log entry's index and its inclusion proof disagree");
@@ -289,18 +290,6 @@ function checkLogsInUse(entity: SignedEntity, material: TrustMaterial): void {
         times.every(time => log.validFor.start <= time && time <= log.validFor.end),
     );
     if (!inUse) refuse('its transparency log was not in use at the time of signing');
-  }
-}
-
-/** The library compares the proof with the checkpoint's root; the proof's own claims have to agree. */
-function checkTreeHead(proof: {
-  readonly treeSize: string;
-  readonly rootHash: Buffer;
-  readonly checkpoint: { readonly envelope: string } | undefined;
-}): void {
-  const [, size, hash] = proof.checkpoint?.envelope.split('\n') ?? [];
-  if (size !== proof.treeSize || hash !== proof.rootHash.toString('base64')) {
-    refuse("its inclusion proof and its log's checkpoint disagree");
   }
 }
 
