@@ -3,7 +3,8 @@
  * Images are written by GNU tar; layers are really unpacked.
  */
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:https';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Context } from '../../src/context.ts';
@@ -23,6 +24,8 @@ import {
 } from '../images/aci-writer.ts';
 import { listTree } from '../unpack/tree.ts';
 import { type AciServer, startAciServer, useServer } from './aci-server.ts';
+import { makeCertificate } from './certificates.ts';
+import { startProxy } from './proxy-server.ts';
 import { FAST, folder, removeFolder, testContext } from './support.ts';
 
 let dir: string;
@@ -297,7 +300,6 @@ describe('a URL', () => {
     const made = aci('example.com/app');
     server.files.set('files.test/app.aci', { body: readFileSync(made.path) });
     const local = join(dir, 'config/auth.d');
-    const { mkdirSync } = await import('node:fs');
     mkdirSync(local, { recursive: true });
     writeFileSync(
       join(local, 'a.json'),
@@ -311,6 +313,84 @@ describe('a URL', () => {
     );
     await get('http://files.test/app.aci', 'new', { localConfig: join(dir, 'config') });
     expect(server.seen[0]?.headers.authorization).toBeUndefined();
+  });
+});
+
+describe('https', () => {
+  test('auth.d and registries.d hold; a redirect to another host takes no credentials along', async () => {
+    const certificate = makeCertificate(dir, 'registry.test');
+    const made = aci('example.com/app');
+    const seen: { url: string; host: string | undefined; authorization: string | undefined }[] = [];
+    const tls = createServer(
+      { key: certificate.key, cert: certificate.cert },
+      (request, response) => {
+        const { url = '', headers } = request;
+        seen.push({ url, host: headers.host, authorization: headers.authorization });
+        if (url === '/moved.aci')
+          response.writeHead(302, { Location: 'https://localhost/x.aci' }).end();
+        else if (url === '/down.aci')
+          response.writeHead(302, { Location: 'http://registry.test/x.aci' }).end();
+        else response.end(readFileSync(made.path));
+      },
+    );
+    await new Promise<void>(done => tls.listen(0, '127.0.0.1', done));
+    const address = tls.address();
+    const port = typeof address === 'object' ? address?.port : undefined;
+    // `localhost` never goes through a proxy: the other host's name leads here by its port.
+    const proxy = await startProxy(() => `127.0.0.1:${port}`);
+    vi.stubEnv('https_proxy', `http://${proxy.host}`);
+    try {
+      const write = (kind: string, object: object) => {
+        mkdirSync(join(dir, `config/${kind}.d`), { recursive: true });
+        writeFileSync(
+          join(dir, `config/${kind}.d/a.json`),
+          JSON.stringify({ rktKind: kind, rktVersion: 'v1', ...object }),
+        );
+      };
+      write('registries', { registries: ['registry.test'], caCertificate: certificate.certFile });
+      write('auth', {
+        domains: ['registry.test'],
+        type: 'basic',
+        credentials: { user: 'u', password: 'p' },
+      });
+      const config = { localConfig: join(dir, 'config'), insecure: new Set(['image'] as const) };
+      await get('https://registry.test/x.aci', 'new', config);
+      expect(seen).toEqual([
+        {
+          url: '/x.aci',
+          host: 'registry.test',
+          authorization: `Basic ${Buffer.from('u:p').toString('base64')}`,
+        },
+      ]);
+      seen.length = 0;
+      await expect(get('https://registry.test/moved.aci', 'new', config)).rejects.toThrow();
+      for (const { host, authorization } of seen) {
+        if (host !== 'registry.test') expect(authorization).toBeUndefined();
+      }
+      await expect(get('https://registry.test/down.aci', 'new', config)).rejects.toMatchObject({
+        code: 'protocol',
+      });
+      await expect(
+        get('https://registry.test/y.aci', 'new', { insecure: new Set(['image']) }),
+      ).rejects.toMatchObject({
+        code: 'network',
+        message: expect.stringMatching(/TLS/),
+      });
+      write('auth', {
+        domains: ['registry.test'],
+        type: 'aws',
+        credentials: { accessKeyID: 'a', secretAccessKey: 's' },
+      });
+      await expect(get('https://registry.test/z.aci', 'new', config)).rejects.toMatchObject({
+        code: 'unsupported',
+      });
+    } finally {
+      await proxy.close();
+      await new Promise(done => {
+        tls.closeAllConnections();
+        tls.close(done);
+      });
+    }
   });
 });
 
@@ -471,6 +551,48 @@ describe('dependencies', () => {
     });
     expect(tmp()).toEqual([]);
   });
+});
+
+test('two at the same time get one image', async () => {
+  const made = aci('example.com/app', { rootfs: files({ a: 'a'.repeat(2_000_000) }) });
+  server.files.set('files.test/app.aci', { body: readFileSync(made.path) });
+  const other = openStore(join(dir, 'data'), { forms: [directoryForm] });
+  const context = testContext(join(dir, 'data'));
+  const url = 'http://files.test/app.aci';
+  try {
+    const fetched = await Promise.all(
+      [store, other].map(each => {
+        const options = { pullPolicy: 'new', lease: each.lease(), timing: FAST } as const;
+        return fetchImage(context, each, url, options);
+      }),
+    );
+    expect(new Set(fetched.map(({ image }) => image.id)).size).toBe(1);
+    expect(store.images()).toHaveLength(1);
+    expect(tmp()).toEqual([]);
+  } finally {
+    other.close();
+  }
+});
+
+test('CVE-2018-15664, a file that changes between the look and the import is not taken', async () => {
+  const made = aci('example.com/app', { rootfs: files({ a: 'good' }) });
+  const evil = aci('example.com/app', { rootfs: files({ a: 'evil' }) });
+  offer(aci('base.test/os'), 'base.test/os');
+  const top = aci('top.test/app', { manifest: { dependencies: [{ imageName: 'base.test/os' }] } });
+  expect(existsSync(made.path)).toBe(true);
+  // The dependency is asked for after the file was read and before it is taken in.
+  const page = server.files.get('base.test/');
+  server.files.delete('base.test/');
+  server.fallback = (_, response) => {
+    writeFileSync(top.path, readFileSync(evil.path));
+    response.end(page?.body);
+    return true;
+  };
+  await expect(get(top.path)).rejects.toMatchObject({
+    code: expect.stringMatching(/^(digest|limit)$/),
+  });
+  expect(store.byName('top.test/app')).toBeUndefined();
+  expect(store.byName('example.com/app')).toBeUndefined();
 });
 
 test('bzip2 and xz', async () => {
