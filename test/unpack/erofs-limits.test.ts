@@ -12,8 +12,9 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { TspodError } from '../../src/errors.ts';
+import { Budget } from '../../stage0/unpack/erofs/budget.ts';
 import { ErofsIndexer } from '../../stage0/unpack/erofs/index-writer.ts';
-import { SPARSE_BOUNDS } from '../../stage0/unpack/erofs/sparse-plan.ts';
+import { SPARSE_BOUNDS, SparsePlanner } from '../../stage0/unpack/erofs/sparse-plan.ts';
 import type { TarEntry } from '../../stage0/unpack/tar-entry.ts';
 import { TarReader } from '../../stage0/unpack/tar-reader.ts';
 import { erofsMount, index, listMounted, mountedTree, withMounts } from './erofs-image.ts';
@@ -303,6 +304,27 @@ describe('sparse files', () => {
     expect(withMounts([erofsMount(indexed, root)], 'sh', '-c', show, root)).toBe(
       `${2 ** 41}\n  \\0  \\0  \\0\n\0far3435\0`,
     );
+  });
+
+  it('are copied only where blocks would not do, in the largest chunks', () => {
+    const plan = (size: number, segments: readonly number[]) => {
+      const planner = new SparsePlanner(new Budget());
+      const { chunkBits, chunks, copied } = planner.plan({
+        ...ENTRY,
+        sparse: true,
+        size,
+        segments,
+      });
+      return [chunkBits, chunks, copied?.size];
+    };
+    expect(plan(100_001, [0, 512, 99_840, 161])).toEqual([9, 196, undefined]);
+    expect(plan(100_001, [8192, 4096, 16_384, 83_617])).toEqual([12, 25, undefined]);
+    expect(plan(5000, [0, 5000])).toEqual([13, 1, undefined]);
+    expect(plan(2 ** 41, [])).toEqual([40, 2, undefined]);
+    expect(plan(2 ** 41, [2 ** 40, 2 ** 40])).toEqual([40, 2, undefined]);
+    expect(plan(0, [])).toEqual([9, 0, undefined]);
+    expect(plan(100_001, [0, 513])).toEqual([12, 25, 1]);
+    expect(plan(100_001, [100, 512, 8190, 4])).toEqual([12, 25, 3]);
   });
 
   it('are bounded: what is copied, and the number of chunks', () => {
