@@ -1,13 +1,17 @@
 /** Sigstore bundles: each good form is accepted, each thing broken is refused by its name. */
+import { execFileSync } from 'node:child_process';
 import { generateKeyPairSync } from 'node:crypto';
-import { describe, expect, test } from 'vitest';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
 import { parseCosignPublicKey } from '../../stage0/verify/sigstore/cosign-key.ts';
 import { verifyBundle, type WantedSigners } from '../../stage0/verify/sigstore/index.ts';
 import type { TrustedRoot } from '../../stage0/verify/sigstore/trusted-root.ts';
 import type { Outcome, Subject } from '../../stage0/verify/types.ts';
 import { IDENTITY, ISSUER, makeInstance } from './sigstore/authority.ts';
 import { ecKey, pem } from './sigstore/certificates.ts';
-import { type BundleJson, MEDIA_TYPES, type Signing, signBundle } from './sigstore/signing.ts';
+import { type BundleJson, type Signing, signBundle } from './sigstore/signing.ts';
 import { loadRoot, MANIFEST, statementOf, subjectOf } from './sigstore/subject.ts';
 
 const instance = makeInstance();
@@ -88,4 +92,37 @@ describe('forms by key', () => {
   });
 });
 
-test('media types are what they are', () => expect(Object.keys(MEDIA_TYPES)).toHaveLength(3));
+describe('the authority of the tests is one for openssl, too', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'tspod-openssl-'));
+  afterAll(() => rmSync(folder, { recursive: true }));
+  const write = (name: string, content: string | Uint8Array): string => {
+    writeFileSync(join(folder, name), content);
+    return join(folder, name);
+  };
+  const inPem = (der: Uint8Array): string =>
+    `-----BEGIN CERTIFICATE-----\n${Buffer.from(der).toString('base64').replace(/.{64}/g, '$&\n')}\n-----END CERTIFICATE-----\n`;
+  const openssl = (...args: string[]): string =>
+    execFileSync('openssl', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+  const at = String(instance.now.getTime() / 1000);
+
+  test('certificates', () => {
+    const leaf = write('leaf', inPem(instance.issue().certificate));
+    const above = write('intermediate', inPem(instance.intermediate.certificate));
+    const top = write('root', inPem(instance.root.certificate));
+    const chain = ['-attime', at, '-ignore_critical', '-CAfile', top, '-untrusted', above, leaf];
+    expect(openssl('verify', ...chain)).toMatch(/leaf: OK/);
+  });
+
+  test('timestamps', () => {
+    const [signer = Buffer.alloc(0), top = Buffer.alloc(0)] = instance.timestamps.chain;
+    const stamp = write('stamp', instance.timestamps.stamp(MANIFEST, instance.now));
+    const files = ['-in', stamp, '-data', write('data', MANIFEST)];
+    const trusted = [
+      '-CAfile',
+      write('tsa-root', inPem(top)),
+      '-untrusted',
+      write('tsa', inPem(signer)),
+    ];
+    expect(openssl('ts', '-verify', '-attime', at, ...files, ...trusted)).toMatch(/OK/);
+  });
+});

@@ -71,7 +71,8 @@ export const authorityKeyId = (key: KeyObject): Buffer =>
   extension('2.5.29.35', seq(ctxPlain(0, keyId(key))));
 export const keyUsage = (usage: number, unused: number): Buffer =>
   extension('2.5.29.15', bits(Buffer.from([usage]), unused), true);
-export const purpose = (id: string): Buffer => extension('2.5.29.37', seq(oid(id)));
+export const purpose = (id: string, critical = false): Buffer =>
+  extension('2.5.29.37', seq(oid(id)), critical);
 export const CODE_SIGNING = '1.3.6.1.5.5.7.3.3';
 export const TIME_STAMPING = '1.3.6.1.5.5.7.3.8';
 export const isAuthority = (): Buffer => extension('2.5.29.19', seq(bool(true)), true);

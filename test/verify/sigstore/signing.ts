@@ -24,7 +24,7 @@ export interface BundleJson {
   };
 }
 
-export const MEDIA_TYPES = {
+const MEDIA_TYPES = {
   '0.1': 'application/vnd.dev.sigstore.bundle+json;version=0.1',
   '0.2': 'application/vnd.dev.sigstore.bundle+json;version=0.2',
   '0.3': 'application/vnd.dev.sigstore.bundle.v0.3+json',
@@ -56,10 +56,6 @@ export interface Signing {
 }
 
 const base64 = (bytes: Uint8Array | string): string => Buffer.from(bytes).toString('base64');
-
-export function signStatement(options: Omit<Signing, 'message'>): BundleJson {
-  return signBundle(options);
-}
 
 export function signBundle(options: Signing): BundleJson {
   const { instance, signer, version = '0.3', at = instance.now } = options;

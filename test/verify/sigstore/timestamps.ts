@@ -50,7 +50,7 @@ export function timestampAuthority(from: Date, to: Date): TimestampAuthority {
       to,
       extensions: [
         keyUsage(0x80, 7),
-        purpose(TIME_STAMPING),
+        purpose(TIME_STAMPING, true),
         subjectKeyId(keys.publicKey),
         authorityKeyId(root.keys.publicKey),
       ],
@@ -69,6 +69,8 @@ export function timestampAuthority(from: Date, to: Date): TimestampAuthority {
     const attributes = [
       seq(oid('1.2.840.113549.1.9.3'), set(wrong.signedType ?? TST_INFO)),
       seq(oid('1.2.840.113549.1.9.4'), set(octets(sha256(info)))),
+      // ESSCertIDv2 (RFC 5816): which certificate it is.
+      seq(oid('1.2.840.113549.1.9.16.2.47'), set(seq(seq(seq(octets(sha256(leaf))))))),
       ...(wrong.attributes ?? []),
     ];
     const signature = sign('sha256', set(...attributes), keys.privateKey);
