@@ -219,8 +219,22 @@ export const COMMANDS: readonly Command[] = [
       const { imageGcCommand } = await others();
       return imageGcCommand(context, {
         positionals,
-        flags: { gracePeriod: flags.textOr('grace-period', '') },
+        flags: {
+          gracePeriod: flags.textOr('grace-period', ''),
+          maxSize: flags.text('max-size'),
+          dryRun: flags.bool('dry-run'),
+        },
       });
+    },
+  },
+  {
+    path: 'image verify',
+    flags: FLAGS['image verify'],
+    usage: 'IMAGE...',
+    about: 'Check what the store holds of an image, and make again what is damaged',
+    run: async (context, { positionals }) => {
+      const { imageVerifyCommand } = await others();
+      return imageVerifyCommand(context, { positionals });
     },
   },
   {

@@ -41,6 +41,7 @@ export function openBlobStore(layout: Layout): BlobStore {
     has: digest => existsSync(layout.blob(digest)),
     path: digest => layout.blob(digest),
     read: (digest, maxBytes) => readBlob(layout, digest, maxBytes),
+    verify: digest => verifyBlob(layout, digest),
     open: (descriptor, onWait, signal) => openWriter(layout, descriptor, onWait, signal),
     put(bytes, digest) {
       if (store.has(digest)) return;

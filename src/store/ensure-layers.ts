@@ -76,7 +76,7 @@ async function restore(
     });
   }
   const path = store.blobs.path(blob.digest);
-  const packing = await packingOf(path, described ?? blob);
+  const packing = await packingOfBlob(path, described ?? blob);
   const writer = await store.layers.open(diffId, packing, onWait);
   if (writer === undefined) return;
   try {
@@ -92,7 +92,8 @@ async function restore(
   }
 }
 
-async function packingOf(path: string, layer: Descriptor): Promise<Packing> {
+/** How a blob of the store is packed: by its first bytes, and what its descriptor says of an ACI. */
+export async function packingOfBlob(path: string, layer: Descriptor): Promise<Packing> {
   const compression = await compressionOf(path);
   const transform = aciTransform(layer);
   return transform === undefined ? compression : { compression, transform };

@@ -27,13 +27,15 @@ import type { GcResult, ImageRecord, PodImageUse } from './types.ts';
 
 export interface GcOptions {
   readonly graceMs: number;
+  readonly maxBytes?: number;
+  readonly dryRun?: boolean;
   readonly inUse: () => Iterable<PodImageUse>;
   /** ms since the epoch */
   readonly now: number;
 }
 
 export function collectGarbage(layout: Layout, database: Database, options: GcOptions): GcResult {
-  settleLayers(layout);
+  if (options.dryRun !== true) settleLayers(layout);
   faultPoint('store-gc-begin');
   const collection = new Collection(layout);
   const shortOfSpace = collect(layout, database, options, collection);
@@ -61,7 +63,13 @@ function collect(
     const leased = leasedDigests(layout);
     const used = podDigests(options.inUse());
     const images = database.all();
-    const { removed, kept } = sortImages(images, leased, used, options);
+    const bytesOf = sizer(layout);
+    const { removed, kept } = sortImages(images, leased, used, options, bytesOf);
+    if (options.dryRun === true) {
+      collection.images.push(...removed);
+      collection.bytes = Math.max(0, bytesOf(images) - bytesOf(kept));
+      return undefined;
+    }
     faultPoint('store-gc-decided');
     const error = removeRecords(database, removed);
     faultPoint('store-gc-records');
@@ -94,19 +102,51 @@ function sortImages(
   images: readonly ImageRecord[],
   leased: ReadonlySet<Digest>,
   used: ReadonlySet<Digest>,
-  { graceMs, now }: GcOptions,
+  { graceMs, now, maxBytes }: GcOptions,
+  bytesOf: (images: readonly ImageRecord[]) => number,
 ): { removed: Digest[]; kept: ImageRecord[] } {
   const removed: Digest[] = [];
   const kept: ImageRecord[] = [];
+  const usedAt = (image: ImageRecord) => Math.max(image.lastUsedAt, image.importedAt);
+  const needed = ({ id, manifestDigest }: ImageRecord) =>
+    [id, manifestDigest].some(digest => leased.has(digest) || used.has(digest));
   for (const image of images) {
-    const needed = [image.id, image.manifestDigest].some(
-      digest => leased.has(digest) || used.has(digest),
-    );
-    const unusedMs = now - Math.max(image.lastUsedAt, image.importedAt);
-    if (needed || unusedMs < graceMs) kept.push(image);
+    const unusedMs = now - usedAt(image);
+    if (needed(image) || unusedMs < graceMs) kept.push(image);
     else removed.push(image.id);
   }
+  if (maxBytes !== undefined) {
+    const oldest = kept.filter(image => !needed(image)).sort((a, b) => usedAt(a) - usedAt(b));
+    for (const image of oldest) {
+      if (bytesOf(kept) <= maxBytes) break;
+      kept.splice(kept.indexOf(image), 1);
+      removed.push(image.id);
+    }
+  }
   return { removed, kept };
+}
+
+/** Counts blobs and unpacked layers, each once, however many images share it; looks at each layer once. */
+function sizer(layout: Layout): (images: readonly ImageRecord[]) => number {
+  const known = new Map<Digest, number>();
+  const layerBytes = (diffId: Digest) => {
+    const found = known.get(diffId);
+    if (found !== undefined) return found;
+    let bytes = 0;
+    for (const form of ['directory', 'erofs']) {
+      bytes += readInfo(layout.layer(form, diffId))?.bytes ?? 0;
+    }
+    known.set(diffId, bytes);
+    return bytes;
+  };
+  return images => {
+    const sizes = new Map<string, number>();
+    for (const { blob, diffId } of images.flatMap(({ layers }) => layers)) {
+      sizes.set(`blob ${blob.digest}`, blob.size);
+      sizes.set(diffId, layerBytes(diffId));
+    }
+    return [...sizes.values()].reduce((sum, size) => sum + size, 0);
+  };
 }
 
 function podDigests(uses: Iterable<PodImageUse>): Set<Digest> {

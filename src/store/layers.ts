@@ -33,6 +33,7 @@ import { type Layout, unwritable } from './layout.ts';
 import { LockWait, lockEntry } from './locks.ts';
 import { removeTree } from './remove-tree.ts';
 import { discard, moveToTrash } from './trash.ts';
+import { treeDifference } from './tree-difference.ts';
 import type { LayerForm, LayerSink, LayerStore } from './types.ts';
 
 const RECORD_VERSION = 1;
@@ -59,6 +60,7 @@ export interface Layers extends LayerStore {
   info(diffId: Digest): LayerInfo | undefined;
 }
 
+type Unpacked = Awaited<ReturnType<LayerSink['finish']>>;
 type LayerWriter = NonNullable<Awaited<ReturnType<LayerStore['open']>>>;
 
 export function openLayerStore(layout: Layout, forms: readonly LayerForm[]): Layers {
@@ -89,6 +91,17 @@ export function openLayerStore(layout: Layout, forms: readonly LayerForm[]): Lay
     },
     async rest() {
       for (const form of forms) await form.rest?.();
+    },
+    async verify(diffId, packing, blob, inUse) {
+      const form = find(diffId);
+      if (form === undefined) return { state: 'absent' };
+      const writer = lockLayer(layout, form, diffId, packing);
+      if (writer === undefined) {
+        throw new TspodError('store', `layer ${diffId}: another process is writing it`, {
+          hint: 'verify it again later',
+        });
+      }
+      return writer.verify(blob, inUse);
     },
     info(diffId) {
       const form = find(diffId);
@@ -177,21 +190,7 @@ class PartialLayer {
   }
 
   begin(): LayerWriter {
-    let sink: LayerSink;
-    try {
-      // What a killed writer left; its child may still be dying in there, so it gets a name of its own.
-      discard(this.#layout, this.#folder);
-      const tree = `${this.#folder}/tree`;
-      mkdirSync(this.#folder, { mode: 0o700 });
-      mkdirSync(tree);
-      // The root of an image that has no entry for it; mkdir's mode is subject to the umask.
-      chmodSync(tree, 0o755);
-      faultPoint('store-layer-begin');
-      sink = this.#form.begin(tree, this.#packing);
-    } catch (error) {
-      this.#remove();
-      throw systemError(`layer ${this.#diffId}: can't unpack`, error);
-    }
+    const sink = this.#begin();
     return {
       write: async chunk => {
         this.#held();
@@ -204,7 +203,7 @@ class PartialLayer {
       commit: async () => {
         this.#held();
         try {
-          await this.#commit(sink);
+          await this.#place(await this.#finish(sink));
         } catch (error) {
           await this.#abort(sink);
           throw systemError(`layer ${this.#diffId}: can't unpack`, error);
@@ -217,7 +216,46 @@ class PartialLayer {
     };
   }
 
-  async #commit(sink: LayerSink): Promise<void> {
+  /** See LayerStore.verify. */
+  async verify(blob: AsyncIterable<Uint8Array>, inUse: boolean): ReturnType<LayerStore['verify']> {
+    const sink = this.#begin();
+    try {
+      for await (const chunk of blob) await sink.write(chunk);
+      const unpacked = await this.#finish(sink);
+      const kept = `${this.#layout.layer(this.#form.name, this.#diffId)}/tree`;
+      const times = this.#form.name === 'directory';
+      const difference = treeDifference(kept, `${this.#folder}/tree`, { times });
+      if (difference === undefined || inUse) {
+        await this.#abort(sink);
+        return difference === undefined ? { state: 'whole' } : { state: 'in-use', difference };
+      }
+      await this.#place(unpacked);
+      this.close();
+      return { state: 'rebuilt', difference };
+    } catch (error) {
+      if (this.#fd !== undefined) await this.#abort(sink);
+      throw systemError(`layer ${this.#diffId}: can't verify`, error);
+    }
+  }
+
+  #begin(): LayerSink {
+    try {
+      // What a killed writer left; its child may still be dying in there, so it gets a name of its own.
+      discard(this.#layout, this.#folder);
+      const tree = `${this.#folder}/tree`;
+      mkdirSync(this.#folder, { mode: 0o700 });
+      mkdirSync(tree);
+      // The root of an image that has no entry for it; mkdir's mode is subject to the umask.
+      chmodSync(tree, 0o755);
+      faultPoint('store-layer-begin');
+      return this.#form.begin(tree, this.#packing);
+    } catch (error) {
+      this.#remove();
+      throw systemError(`layer ${this.#diffId}: can't unpack`, error);
+    }
+  }
+
+  async #finish(sink: LayerSink): Promise<Unpacked> {
     const unpacked = await sink.finish();
     if (unpacked.diffId !== this.#diffId) {
       throw new TspodError(
@@ -226,6 +264,10 @@ class PartialLayer {
       );
     }
     faultPoint('store-layer-verified');
+    return unpacked;
+  }
+
+  async #place(unpacked: Unpacked): Promise<void> {
     writeFileSync(
       `${this.#folder}/layer.json`,
       JSON.stringify({

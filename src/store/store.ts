@@ -66,7 +66,7 @@ class FileStore implements Store {
     const blobs = openBlobStore(layout);
     const layers = openLayerStore(layout, options.forms);
     this.blobs = this.#readOnly ? { ...blobs, open: refuseAsync, put: refuse } : blobs;
-    this.layers = this.#readOnly ? { ...layers, open: refuseAsync } : layers;
+    this.layers = this.#readOnly ? { ...layers, open: refuseAsync, verify: refuseAsync } : layers;
   }
 
   lease(): Lease {

@@ -108,6 +108,8 @@ export interface BlobStore {
     onWait?: () => void,
     signal?: AbortSignal,
   ): Promise<BlobWriter | undefined>;
+  /** Hashes it again. Throws 'store' when it is damaged, and is then out of the way, or missing. */
+  verify(digest: Digest): void;
   /** A small blob in one go. */
   put(bytes: Uint8Array, digest: Digest): void;
 }
@@ -171,6 +173,19 @@ export interface LayerStore {
   /** What to use as an overlay's lower layer. */
   tree(diffId: Digest): LayerTree;
   root(diffId: Digest): LayerRoot;
+  /**
+   * Makes the layer again of its blob and compares. One that differs is replaced, unless `inUse`.
+   * Throws 'digest' when the blob does not give the diff-id, and 'store' when another process holds it.
+   */
+  verify(
+    diffId: Digest,
+    packing: Packing,
+    blob: AsyncIterable<Uint8Array>,
+    inUse: boolean,
+  ): Promise<{
+    readonly state: 'whole' | 'rebuilt' | 'in-use' | 'absent';
+    readonly difference?: string;
+  }>;
   /** No more layers come for now: helper processes end. To be called before this process executes another. */
   rest(): Promise<void>;
   /**
@@ -261,6 +276,13 @@ export interface Store {
    * names, and what dead writers left in tmp. `inUse` lists what pods use; it is called while nobody else
    * can lease or add, and must not use the store itself.
    */
-  gc(options: { readonly graceMs: number; readonly inUse: () => Iterable<PodImageUse> }): GcResult;
+  gc(options: {
+    readonly graceMs: number;
+    /** Then the least recently used go, whatever their age, until blobs and layers fit into so many bytes. */
+    readonly maxBytes?: number;
+    readonly inUse: () => Iterable<PodImageUse>;
+    /** Removes nothing: what would go. */
+    readonly dryRun?: boolean;
+  }): GcResult;
   close(): void;
 }

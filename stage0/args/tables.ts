@@ -281,8 +281,14 @@ export const FLAGS = {
     ...FORMAT,
   },
   'image rm': {},
+  'image verify': {},
   'image gc': {
     'grace-period': { kind: 'text', default: '24h0m0s', help: 'how long an unused image is kept' },
+    'max-size': {
+      kind: 'text',
+      help: 'e.g. 10GiB: then the least recently used go, until it fits',
+    },
+    'dry-run': { kind: 'bool', default: 'false', help: 'print what would be removed' },
   },
   'image cat-manifest': { 'pretty-print': { kind: 'bool', default: 'true', help: 'indented' } },
   'image explain': { ...FORMAT },
@@ -351,5 +357,4 @@ export const REFUSED_COMMANDS: ReadonlyMap<string, string> = new Map([
   ['image export', NOT_ACI],
   ['image extract', NOT_ACI],
   ['image render', NOT_ACI],
-  ['image verify', 'not in this version; contents are verified when they are fetched'],
 ]);

@@ -3,7 +3,7 @@
  * fetch uses. Runs beside everything else; killed, the next one finishes.
  */
 import { type Context, warn } from '../../src/context.ts';
-import { EXIT_FAILURE } from '../../src/errors.ts';
+import { EXIT_FAILURE, TspodError } from '../../src/errors.ts';
 import { humanSize, parseDuration } from '../../src/humanize.ts';
 import type { Digest } from '../../src/image/digest.ts';
 import { podImageUses } from '../../src/pod/lifecycle.ts';
@@ -16,14 +16,30 @@ export interface ImageGcArgs {
   readonly flags: {
     /** A Go duration; rkt's default is 24h0m0s. */
     readonly gracePeriod: string;
+    /** e.g. `10GiB`; undefined: no budget */
+    readonly maxSize?: string | undefined;
+    readonly dryRun?: boolean;
   };
 }
 
 export async function run(context: Context, { flags }: ImageGcArgs): Promise<number> {
   const graceMs = parseDuration(flags.gracePeriod, 'image gc: --grace-period');
+  const maxBytes = flags.maxSize === undefined ? undefined : parseSize(flags.maxSize);
   const store = openStore(context.dir, { forms: layerForms(context.dir) });
   try {
-    const result = store.gc({ graceMs, inUse: () => podImageUses(context.dir) });
+    const result = store.gc({
+      graceMs,
+      inUse: () => podImageUses(context.dir),
+      dryRun: flags.dryRun ?? false,
+      ...(maxBytes === undefined ? {} : { maxBytes }),
+    });
+    if (flags.dryRun) {
+      for (const id of result.images) {
+        process.stdout.write(`would remove image "${showImageId(context, id)}"\n`);
+      }
+      if (result.bytes > 0) warn(context, `${humanSize(result.bytes)} would be freed`);
+      return 0;
+    }
     const what = context.program === 'rkt' ? 'treestore' : 'layer';
     for (const diffId of result.layers) {
       warn(context, `removed ${what} "${showImageId(context, diffId)}"`);
@@ -36,6 +52,26 @@ export async function run(context: Context, { flags }: ImageGcArgs): Promise<num
   } finally {
     store.close();
   }
+}
+
+const UNITS = ['', 'K', 'M', 'G', 'T'];
+
+/** `10GiB`, `500MB`, `10G` (binary, as Docker has it), or bytes. */
+function parseSize(text: string): number {
+  const [, number, unit = '', binary, ending] =
+    /^([0-9]{1,15}(?:\.[0-9]{1,3})?)([KMGT]?)(i?)(B?)$/i.exec(text) ?? [];
+  const decimal = unit !== '' && binary === '' && ending !== '';
+  const bytes = Number(number) * (decimal ? 1000 : 1024) ** UNITS.indexOf(unit.toUpperCase());
+  if (
+    number === undefined ||
+    (unit === '' && binary !== '') ||
+    !Number.isSafeInteger(Math.floor(bytes))
+  ) {
+    throw new TspodError('usage', `image gc: --max-size=${text.slice(0, 60)}: it is not a size`, {
+      hint: 'write for example 10GiB or 500MB',
+    });
+  }
+  return Math.floor(bytes);
 }
 
 /** rkt's lines for removed images: each on stdout, the count on stderr. */

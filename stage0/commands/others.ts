@@ -13,6 +13,7 @@ export { run as imageExplainCommand } from './image-explain.ts';
 export { run as imageGcCommand } from './image-gc.ts';
 export { run as imageListCommand } from './image-list.ts';
 export { run as imageRmCommand } from './image-rm.ts';
+export { run as imageVerifyCommand } from './image-verify.ts';
 export { run as listCommand } from './list.ts';
 export { run as rmCommand } from './rm.ts';
 export { run as statusCommand } from './status.ts';
