@@ -17,7 +17,7 @@ import { native } from '../sys/native.ts';
 const CHUNK = 1024 * 1024;
 
 /**
- * @param times whether modification times count
+ * @param times whether modification times count, but those of folders
  * @returns the first difference, e.g. `etc/passwd: its content`; undefined when there is none
  */
 export function treeDifference(
@@ -58,7 +58,8 @@ function statDifference(one: BigIntStats, two: BigIntStats, times: boolean): str
   if (one.rdev !== two.rdev) return 'its device';
   if (!one.isDirectory() && one.size !== two.size) return 'its size';
   if (!one.isDirectory() && one.nlink !== two.nlink) return 'its hard links';
-  return times && one.mtimeNs !== two.mtimeNs ? 'its time' : undefined;
+  // A folder that the archive has no entry for has the time at which it was made.
+  return times && !one.isDirectory() && one.mtimeNs !== two.mtimeNs ? 'its time' : undefined;
 }
 
 function contentDifference(a: Buffer, b: Buffer, { mode }: BigIntStats): string | undefined {
