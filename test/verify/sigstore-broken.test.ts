@@ -417,6 +417,16 @@ describe('the certificate', () => {
       /neither an e-mail address nor a URI/,
     ],
     [
+      'with a name that ends a line',
+      { extensions: [usage, forCode, subjectAltName('https://a/\n'), issuer] },
+      /identity is not a name/,
+    ],
+    [
+      'with an endless name',
+      { extensions: [usage, forCode, subjectAltName(`https://${'a'.repeat(2048)}`), issuer] },
+      /identity is not a name/,
+    ],
+    [
       'with a disguised name',
       { extensions: [usage, forCode, subjectAltName(ctxPlain(6, disguised)), issuer] },
       /certificate does not decode/,
@@ -647,6 +657,12 @@ describe('the log', () => {
       message,
       bundle => (entryOf(bundle).kindVersion.version = '0.0.9'),
       /kind\/version mismatch/,
+    ],
+    [
+      'a kind that is a screenful',
+      message,
+      bundle => (entryOf(bundle).kindVersion.kind = '\u001b[2J\n'.repeat(10_000)),
+      /^.{100,401}$/,
     ],
     [
       'the body altered',

@@ -324,9 +324,17 @@ const LIBRARY_CODES: Readonly<Record<string, string>> = {
   TLOG_MISSING_INCLUSION_ERROR: 'its log entry is not proven',
 };
 
-/** An error of a check as one clause. */
+const MAX_REASON = 400;
+
+/** An error of a check as one clause, of one line and at most 400 characters: a bundle's own words may be in it. */
 export function reasonFor(error: unknown): string {
-  if (!(error instanceof VerificationError)) return reasonOf(error);
+  const reason = (error instanceof VerificationError ? libraryReason(error) : reasonOf(error))
+    .replace(/\p{Cc}+/gu, ' ')
+    .trim();
+  return reason.length > MAX_REASON ? `${reason.slice(0, MAX_REASON)}…` : reason;
+}
+
+function libraryReason(error: VerificationError): string {
   const what = LIBRARY_CODES[error.code] ?? 'it does not verify';
   const { cause } = error;
   return `${what}: ${cause instanceof Error ? cause.message : error.message}`;

@@ -127,9 +127,12 @@ function child(parent: ASN1Obj, index: number): ASN1Obj {
   return parent.subs[index] ?? refuse('its certificate does not decode');
 }
 
+const MAX_NAME = 2048;
+
 /** Strictly: the library's `ascii` would clear the highest bit, and make other names look like a known one. */
 function text(bytes: Uint8Array): string {
   const decoded = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
-  if (decoded === '' || /\p{Cc}/u.test(decoded)) refuse("its certificate's identity is not a name");
+  if (decoded === '' || decoded.length > MAX_NAME || /\p{Cc}/u.test(decoded))
+    refuse("its certificate's identity is not a name");
   return decoded;
 }
