@@ -174,10 +174,13 @@ function volumesOf(flags: readonly string[]): readonly Volume[] {
   return [...byName.values()];
 }
 
-/** `NAME:[HOSTIP:]HOSTPORT`; an IPv6 address stands in brackets. */
+/** `NAME:[HOSTIP:]HOSTPORT`, where NAME may be the number of a TCP port that an app has; an IPv6 address stands in brackets. */
 function exposedPort(text: string, apps: readonly RuntimeApp[]): ExposedPort {
   const match = /^([^:]+):(?:(\[[0-9a-fA-F:.]+\]|[0-9.]+):)?([0-9]{1,5})$/.exec(text);
-  const [, name = '', ip, digits = ''] = match ?? [];
+  const [, given = '', ip, digits = ''] = match ?? [];
+  const ports = apps.flatMap(({ app }) => app?.ports ?? []);
+  const numbered = ports.find(({ port, protocol }) => String(port) === given && protocol === 'tcp');
+  const name = ports.some(port => port.name === given) ? given : (numbered?.name ?? given);
   const hostPort = Number(digits);
   if (match === null || !isAcName(name) || hostPort < 1 || hostPort > 65_535) {
     throw new TspodError(
@@ -185,7 +188,7 @@ function exposedPort(text: string, apps: readonly RuntimeApp[]): ExposedPort {
       `--port=${text.slice(0, 100)}: it must be NAME:[HOSTIP:]HOSTPORT`,
     );
   }
-  if (!apps.some(({ app }) => app?.ports?.some(port => port.name === name))) {
+  if (!ports.some(port => port.name === name)) {
     throw new TspodError('pod', `--port=${text}: no app has a port "${name}"`);
   }
   return { name, hostPort, ...(ip === undefined ? {} : { hostIP: ip.replace(/^\[|\]$/g, '') }) };

@@ -13,6 +13,8 @@ import type { App, MountPoint, NameValue, Port } from './appc.ts';
 import type { ImageConfig } from './oci.ts';
 
 export const LABEL_PREFIX = 'oci/label/';
+/** docker2aci's. */
+const DOCKER_PREFIX = 'appc.io/docker/';
 export const STOP_SIGNAL_ANNOTATION = 'oci/stop-signal';
 
 /** Bound on each list of a config: ports, volumes, environment, labels. */
@@ -60,12 +62,21 @@ export function appFromImageConfig(config: ImageConfig, image: string): Converte
     ...(WorkingDir === '' ? {} : { workingDirectory: WorkingDir }),
     environment: environmentOf(Env, why => bad('Env', why)),
     mountPoints: mountPointsOf(Volumes, why => bad('Volumes', why)),
-    ports: ExposedPorts.map(text => parsePort(text, why => bad('ExposedPorts', why))),
+    ports: ExposedPorts.map(text => parsePort(text, why => bad('ExposedPorts', why))).sort(byName),
   };
   const annotations = Object.entries(Labels).map(([name, value]) => ({
     name: LABEL_PREFIX + name,
     value,
   }));
+  // What programs that make pod manifests read of an image that docker2aci converted.
+  const { author = '', created = '' } = config;
+  const known: readonly (readonly [string, string])[] = [
+    ['author', author],
+    ['created', created],
+    [`${DOCKER_PREFIX}entrypoint`, Entrypoint.length === 0 ? '' : JSON.stringify(Entrypoint)],
+    [`${DOCKER_PREFIX}cmd`, Cmd.length === 0 ? '' : JSON.stringify(Cmd)],
+  ];
+  for (const [name, value] of known) if (value !== '') annotations.push({ name, value });
   if (StopSignal !== '') annotations.push({ name: STOP_SIGNAL_ANNOTATION, value: StopSignal });
   return { app, groupsOfUser: group === undefined && user !== '0', annotations };
 }
@@ -136,11 +147,15 @@ function mountPointsOf(
       .replace(/[^a-z0-9]+/g, '-')
       .replace(/-$/, '');
     let name = stem;
-    for (let n = 2; names.has(name); n++) name = `${stem}-${n}`;
+    for (let n = 1; names.has(name); n++) name = `${stem}-${n}`;
     names.add(name);
     byPath.set(path, { name, path });
   }
-  return [...byPath.values()];
+  return [...byPath.values()].sort(byName);
+}
+
+function byName(a: { readonly name: string }, b: { readonly name: string }): number {
+  return a.name < b.name ? -1 : a.name > b.name ? 1 : 0;
 }
 
 /** `80/tcp`, `80/udp` or `80`, which is tcp. */

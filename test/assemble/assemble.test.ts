@@ -45,7 +45,7 @@ describe('the image’s config', () => {
     });
     expect(name).toBe('busybox');
     expect(app.exec).toEqual(['/a', 'b', 'c']);
-    expect(app.ports?.map(port => port.name)).toEqual(['80-tcp', '53-udp', '9-tcp']);
+    expect(app.ports?.map(port => port.name)).toEqual(['53-udp', '80-tcp', '9-tcp']);
     expect(app.mountPoints).toEqual([{ name: 'volume-var-lib-x', path: '/var/lib/x' }]);
     expect(app.workingDirectory).toBe('/w');
   });
@@ -81,6 +81,7 @@ describe('the image’s config', () => {
     expect(manifest.apps[0]?.annotations).toEqual([
       { name: 'oci/label/coreos.com/rkt/stage1/mutable', value: 'true' },
       { name: 'oci/label/tspod/groups', value: 'x' },
+      { name: 'appc.io/docker/entrypoint', value: '["/bin/busybox"]' },
     ]);
   });
 });
