@@ -90,6 +90,29 @@ describe('opening', () => {
     );
   });
 
+  test('a store of an older schema is brought up to date', async () => {
+    using folder = temporaryFolder();
+    const store = openTestStore(folder.path);
+    const { id } = await addTestImage(store, testImage('a', ['one']), NAME);
+    store.close();
+    const db = new DatabaseSync(join(folder.path, 'cas/v1/store.db'));
+    db.exec(`
+      DROP TABLE downloads;
+      ALTER TABLE images DROP COLUMN appc_id;
+      ALTER TABLE images DROP COLUMN appc_manifest;
+      ALTER TABLE images DROP COLUMN verdict;
+      PRAGMA user_version = 1;
+    `);
+    db.close();
+    const newer = openTestStore(folder.path);
+    expect(newer.byName(NAME)).toMatchObject({ id, names: [NAME] });
+    newer.setDownload(NAME, { etag: '"x"', freshUntil: 7 });
+    expect(newer.download(NAME)).toEqual({ etag: '"x"', freshUntil: 7 });
+    newer.removeImage(id);
+    expect(newer.download(NAME)).toBeUndefined();
+    newer.close();
+  });
+
   test('a data folder that is a file is refused', () => {
     using folder = temporaryFolder();
     const file = join(folder.path, 'file');

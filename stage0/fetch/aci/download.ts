@@ -68,6 +68,7 @@ export async function downloadAci(
   context: DownloadContext,
   request: DownloadRequest,
 ): Promise<Downloaded> {
+  context.client.checkScheme(request.url);
   const partial = await lockPartial(context, request.url);
   let done = false;
   try {
@@ -77,8 +78,9 @@ export async function downloadAci(
     partial.remove();
     return result;
   } finally {
-    // Broken off: the file stays for the next time.
-    if (!done) partial.release();
+    // Broken off: what came stays for the next time.
+    if (!done && partial.size > 0) partial.release();
+    else if (!done) partial.remove();
   }
 }
 

@@ -35,7 +35,7 @@ import type { Progress } from '../../progress.ts';
 import type { SignedImage } from '../../verify/openpgp/find-signature.ts';
 import { admit, admitStored } from '../../verify/policy.ts';
 import { type DetachedSignatures, lookForSignature } from '../detached-signature.ts';
-import { discover } from '../discovery.ts';
+import { type Discovered, discover } from '../discovery.ts';
 import type { FetchedImage, PullPolicy } from '../fetch.ts';
 import { fetchLayers, type WantedLayer } from '../layers.ts';
 import type { Timing } from '../retry.ts';
@@ -152,16 +152,7 @@ class AciFetch {
         hint: 'it is not in the store; fetch it without --offline',
       });
     }
-    const found = await discover(
-      this.#context,
-      this.#options.config,
-      reference.name,
-      'ac-discovery',
-      {
-        allowHttp: this.#context.insecure.has('http'),
-        ...(this.#options.timing === undefined ? {} : { timing: this.#options.timing }),
-      },
-    );
+    const found = await this.#discover(reference, what);
     const asked = {
       what,
       reference,
@@ -184,6 +175,24 @@ class AciFetch {
       }
     }
     throw last;
+  }
+
+  async #discover(reference: AppcReference, what: string): Promise<readonly Discovered[]> {
+    const { config, timing } = this.#options;
+    const allowHttp = this.#context.insecure.has('http');
+    try {
+      return await discover(this.#context, config, reference.name, 'ac-discovery', {
+        allowHttp,
+        ...(timing === undefined ? {} : { timing }),
+      });
+    } catch (error) {
+      if (!(error instanceof TspodError)) throw error;
+      const message = error.message.replace(`discovery of ${reference.name}: `, '');
+      throw new TspodError(error.code, `${what}: it can't be discovered: ${message}`, {
+        hint: `for an image of a registry write docker://${showAppcReference(reference)}`,
+        cause: error,
+      });
+    }
   }
 
   #renderUrl(template: string, reference: AppcReference): URL | undefined {
