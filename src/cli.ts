@@ -33,7 +33,7 @@ export const COMMANDS: readonly Command[] = [
     flags: FLAGS.fetch,
     usage: 'IMAGE...',
     about: 'Fetch images into the store, verify them and print their ids',
-    more: 'IMAGE: docker://HOST[:PORT]/NAME[:TAG][@DIGEST], oci:FOLDER[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME:TAG], a path, - for an archive on standard input, an image id, or a name that is in the store.',
+    more: 'IMAGE: docker://HOST[:PORT]/NAME[:TAG][@DIGEST], oci:FOLDER[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME:TAG], HOST/NAME[:VERSION][,LABEL=VALUE] or http(s)://….aci (an ACI), a path, - for an archive on standard input, an image id, or a name that is in the store.',
     run: async (context, { positionals, flags }) => {
       const { fetchCommand } = await others();
       return fetchCommand(context, {

@@ -9,7 +9,7 @@ import type { Digest } from '../../src/image/digest.ts';
 import { podImageUses } from '../../src/pod/lifecycle.ts';
 import { openStore } from '../../src/store/store.ts';
 import { layerForms } from '../unpack/forms.ts';
-import { showImageId } from './image-id.ts';
+import { imageId, showImageId } from './image-id.ts';
 
 export interface ImageGcArgs {
   readonly positionals: readonly string[];
@@ -27,14 +27,16 @@ export async function run(context: Context, { flags }: ImageGcArgs): Promise<num
   const maxBytes = flags.maxSize === undefined ? undefined : parseSize(flags.maxSize);
   const store = openStore(context.dir, { forms: layerForms(context.dir) });
   try {
+    const known = new Map(store.images().map(image => [image.id, imageId(image)]));
     const result = store.gc({
       graceMs,
       inUse: () => podImageUses(context.dir),
       dryRun: flags.dryRun ?? false,
       ...(maxBytes === undefined ? {} : { maxBytes }),
     });
+    const images = result.images.map(id => known.get(id) ?? id);
     if (flags.dryRun) {
-      for (const id of result.images) {
+      for (const id of images) {
         process.stdout.write(`would remove image "${showImageId(context, id)}"\n`);
       }
       if (result.bytes > 0) warn(context, `${humanSize(result.bytes)} would be freed`);
@@ -44,7 +46,7 @@ export async function run(context: Context, { flags }: ImageGcArgs): Promise<num
     for (const diffId of result.layers) {
       warn(context, `removed ${what} "${showImageId(context, diffId)}"`);
     }
-    reportRemoved(context, result.images, result.failures);
+    reportRemoved(context, images, result.failures);
     if (result.bytes > 0 && context.program !== 'rkt') {
       warn(context, `${humanSize(result.bytes)} freed`);
     }

@@ -13,6 +13,7 @@ import { findImage } from '../../src/store/find-image.ts';
 import { openStore } from '../../src/store/store.ts';
 import { layerForms } from '../unpack/forms.ts';
 import { reportRemoved } from './image-gc.ts';
+import { imageId } from './image-id.ts';
 
 export interface ImageRmArgs {
   readonly positionals: readonly string[];
@@ -28,9 +29,9 @@ export async function run(context: Context, { positionals }: ImageRmArgs): Promi
     let unknown = 0;
     for (const text of positionals) {
       try {
-        const { id } = findImage(store, text);
-        store.removeImage(id);
-        removed.add(id);
+        const image = findImage(store, text);
+        store.removeImage(image.id);
+        removed.add(imageId(image));
       } catch (error) {
         if (!(error instanceof TspodError)) throw error;
         if (error.code !== 'not-found' && error.code !== 'ambiguous') throw error;
