@@ -315,6 +315,7 @@ async function fetchFrom(
     subjects: await subjectsOf(source, documents, signature),
     signatures: (subject, kinds) => signaturesOf(context, source, subject, kinds, signature),
     former: former?.verdict,
+    named: signature !== undefined,
   });
   if (former !== undefined && former.verdict === verdict) {
     lease.add(...former.layers.map(({ diffId }) => diffId));

@@ -95,43 +95,38 @@ async function listReferrers(
     const at: string = path + query;
     const got: Page | undefined = await absentAsUndefined(
       page === 0 ? ['not-found', 'protocol', 'denied'] : [],
-      () => endpoint.get(at, MEDIA.ociIndex, exchange => readPage(exchange, repository, path)),
+      () => endpoint.get(at, MEDIA.ociIndex, readPage),
     );
     if (got === undefined) return undefined;
     all.push(...parseImageIndex(got.bytes, digestOf(got.bytes)).value.manifests);
-    query = got.next;
+    query = nextQuery(got, repository, path);
   }
   return all;
 }
 
 interface Page {
   readonly bytes: Uint8Array;
-  /** The query of the next page. */
-  readonly next: string | undefined;
+  readonly link: string | null;
+  readonly url: URL;
 }
 
-async function readPage(
-  { response, body, url }: Exchange,
-  repository: string,
-  path: string,
-): Promise<Page | undefined> {
+async function readPage({ response, body, url }: Exchange): Promise<Page | undefined> {
   const type = response.headers.get('content-type')?.split(';')[0]?.trim().toLowerCase();
   if (type !== MEDIA.ociIndex) return undefined; // some page that is shown for every address
   const bytes = await collect(body(), MANIFEST_MAX_BYTES, 'list of referrers');
-  return { bytes, next: nextQuery(response.headers.get('link'), url, repository, path) };
+  return { bytes, link: response.headers.get('link'), url };
 }
 
-/** RFC 8288. A link to anywhere else than the same list is not followed. */
+/** The query of the next page (RFC 8288). A link to anywhere else than the same list is an error. */
 function nextQuery(
-  link: string | null,
-  base: URL,
+  { link, url: base }: Page,
   repository: string,
   path: string,
 ): string | undefined {
   const target = /^\s*<([^>]*)>\s*;\s*rel="?next"?/i.exec(link ?? '')?.[1];
   if (target === undefined || !URL.canParse(target, base.href)) return undefined;
   const url = new URL(target, base);
-  const same = decodeURIComponent(url.pathname) === `/v2/${repository}/${path}`;
+  const same = url.pathname.replaceAll('%3A', ':') === `/v2/${repository}/${path}`;
   if (same && url.origin === base.origin && url.search !== '') return url.search;
   throw new TspodError('protocol', `${base.host}: its list of referrers goes on somewhere else`);
 }

@@ -27,7 +27,13 @@ export async function decide(context: Context, admission: Admission): Promise<Ve
   const [first] = admission.subjects;
   if (first === undefined) throw new Error('an image has at least one subject');
   const { name } = first;
-  const given = ruleFor(loadConfig(context).trust, name);
+  const fitting = ruleFor(loadConfig(context).trust, name);
+  if (admission.named && fitting?.require !== 'none' && fitting?.openpgp === false) {
+    throw new TspodError('usage', `image "${first.reference}": --signature is of no use`, {
+      hint: `${shownRule(fitting)} takes no OpenPGP signatures`,
+    });
+  }
+  const given = admission.named && fitting?.require === 'none' ? undefined : fitting;
   if (given?.require === 'none') {
     return { admitted: true, by: shownRule(given), rule: given.prefix, ...others(admission, name) };
   }

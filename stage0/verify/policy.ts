@@ -32,6 +32,8 @@ export interface Admission {
   signatures(subject: Subject, kinds: ReadonlySet<SignatureKind>): AsyncIterable<FoundSignature>;
   /** Of the same content (the same manifest, the same archive) in the store. */
   readonly former?: Verdict | undefined;
+  /** `--signature` named an OpenPGP signature: it is verified, whatever else would admit the image. */
+  readonly named?: boolean;
 }
 
 /**
@@ -39,10 +41,10 @@ export interface Admission {
  * @throws TspodError 'trust' that says why not and what would admit it; whatever the source throws
  */
 export async function admit(context: Context, admission: Admission): Promise<Verdict> {
-  const { former, subjects } = admission;
+  const { former, subjects, named = false } = admission;
   const names = subjects.map(({ name }) => name);
-  if (former !== undefined && (await whyRefused(context, former, names)) === undefined) {
-    return former;
+  if (former !== undefined && !named) {
+    if ((await whyRefused(context, former, names)) === undefined) return former;
   }
   if (context.insecure.has('image')) {
     const signers = former?.signers ?? [];

@@ -226,7 +226,10 @@ class AciFetch {
 
   async #fromUrl(url: URL, told: boolean, asked: Omit<Asked, 'names'>): Promise<ImageRecord> {
     const { pullPolicy, progress } = this.#options;
-    const known = this.#store.byName(url.href);
+    const stored = this.#store.byName(url.href);
+    // What the present rules refuse is looked at anew, signature and all, when that is what was asked for.
+    const anew = pullPolicy === 'update' && stored !== undefined && (await this.#refuses(stored));
+    const known = anew ? undefined : stored;
     // A discovered URL is looked for by name before.
     if (!told && known !== undefined && pullPolicy !== 'update') return this.#use(known);
     if (pullPolicy === 'never') throw notInStore(asked.what);
@@ -283,6 +286,7 @@ class AciFetch {
     const manifest = this.#store.appcManifest(image)?.value;
     const name = manifest === undefined ? image.id : appcImageName(manifest);
     await admitStored(this.#context, image, name, [name]);
+    await admitStored(this.#context, image, image.names[0] ?? image.id, image.names);
     this.#options.lease.add(...imageDigests(image));
     await ensureLayers(this.#store, image);
     return image;
@@ -303,7 +307,7 @@ class AciFetch {
     const { value } = aci.manifest;
     checkAsked(aci, asked);
     lease.add(aci.id, aci.blob.digest, aci.manifest.digest, aci.diffId);
-    const verdict = await this.#admit(file, aci, asked.what, signatures);
+    const verdict = await this.#admit(file, aci, asked, signatures);
     const below = await this.#dependencies(value, [...asked.path, value.name], asked.what);
     const layers = await this.#layers(file, aci, below, asked.what);
     lease.add(...layers.flatMap(({ blob, diffId }) => [blob.digest, diffId]));
@@ -333,13 +337,13 @@ class AciFetch {
   #admit(
     file: string,
     aci: InspectedAci,
-    what: string,
+    asked: Asked,
     signatures: DetachedSignatures,
   ): Promise<Verdict> {
     const { name } = aci.manifest.value;
     const subject = {
       name,
-      reference: what.replace(/^image "(.*)"$/, '$1'),
+      reference: asked.what.replace(/^image "(.*)"$/, '$1'),
       digest: aci.blob.digest,
       content: () => createReadStream(file),
     };
@@ -347,6 +351,7 @@ class AciFetch {
       subjects: [subject],
       signatures: (_subject, kinds) => signatures(kinds),
       former: this.#store.byIdPrefix(aci.id)?.verdict,
+      named: asked.path.length === 0 && this.#options.signature !== undefined,
     });
   }
 
