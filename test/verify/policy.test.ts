@@ -37,7 +37,7 @@ import {
 } from './signed-images.ts';
 import { IDENTITY, ISSUER, type Issued, makeInstance } from './sigstore/authority.ts';
 import { ecKey, pem } from './sigstore/certificates.ts';
-import { signStatement } from './sigstore/signing.ts';
+import { signBundle } from './sigstore/signing.ts';
 import { statementOf, subjectOf } from './sigstore/subject.ts';
 
 const keys = ecKey();
@@ -203,7 +203,7 @@ async function withReferrersApi(
 const bundle = (made: MadeImage, signer: Issued | { keys: typeof keys }): Uint8Array => {
   const bytes = made.blobs.get(made.manifest.digest) ?? new Uint8Array();
   const payload = statementOf(subjectOf(bytes));
-  return json(signStatement({ instance, signer, payload }));
+  return json(signBundle({ instance, signer, payload }));
 };
 
 const KINDS: Readonly<
@@ -290,7 +290,7 @@ const KINDS: Readonly<
           const elsewhere = makeInstance();
           const bytes = made.blobs.get(made.manifest.digest) ?? new Uint8Array();
           const payload = statementOf(subjectOf(bytes));
-          const signed = signStatement({ instance: elsewhere, signer: elsewhere.issue(), payload });
+          const signed = signBundle({ instance: elsewhere, signer: elsewhere.issue(), payload });
           return referrer(made.manifest, BUNDLE, json(signed));
         },
         /has no accepted signature/,
@@ -713,7 +713,7 @@ describe('attacks', () => {
     const payload = statementOf(subjectOf(bytes), {
       predicateType: 'https://slsa.dev/provenance/v1',
     });
-    const attested = json(signStatement({ instance, signer: issued, payload }));
+    const attested = json(signBundle({ instance, signer: issued, payload }));
     const { reference } = await withReferrersApi(made, () => [
       referrer(made.manifest, BUNDLE, attested),
     ]);

@@ -33,7 +33,7 @@ import { ensureLayers } from '../../../src/store/ensure-layers.ts';
 import type { ImageRecord, Lease, Store, Verdict } from '../../../src/store/types.ts';
 import type { Progress } from '../../progress.ts';
 import type { SignedImage } from '../../verify/openpgp/find-signature.ts';
-import { admit, admitStored } from '../../verify/policy.ts';
+import { admit, admitStored, subjectNames, whyRefused } from '../../verify/policy.ts';
 import { type DetachedSignatures, lookForSignature } from '../detached-signature.ts';
 import { type Discovered, discover } from '../discovery.ts';
 import type { FetchedImage, PullPolicy } from '../fetch.ts';
@@ -281,12 +281,15 @@ class AciFetch {
     this.#store.setDownload(url.href, { etag, freshUntil: Date.now() + maxAge });
   }
 
+  async #refuses({ verdict, names }: ImageRecord): Promise<boolean> {
+    return (await whyRefused(this.#context, verdict, subjectNames({ names }))) !== undefined;
+  }
+
   /** An image that is there, and that the rules of today admit under the name of its manifest. */
   async #use(image: ImageRecord): Promise<ImageRecord> {
     const manifest = this.#store.appcManifest(image)?.value;
     const name = manifest === undefined ? image.id : appcImageName(manifest);
     await admitStored(this.#context, image, name, [name]);
-    await admitStored(this.#context, image, image.names[0] ?? image.id, image.names);
     this.#options.lease.add(...imageDigests(image));
     await ensureLayers(this.#store, image);
     return image;
