@@ -4,10 +4,9 @@
  * (where the starter's cgroup hands its controllers down). A limit that can't be set is an error: a pod
  * that was asked to be bounded never runs unbounded.
  */
-import { readFileSync } from 'node:fs';
-import { errnoOf, systemError } from '../../src/errors.ts';
 import type { Isolation } from '../../src/pod/isolators.ts';
 import type { Step } from '../../src/pod/launch-plan.ts';
+import { type CgroupView, cgroupName, hostCgroups, locate } from '../cgroup-places.ts';
 import { unsupported } from '../isolation.ts';
 
 /** µs; the kernel's default period. */
@@ -19,35 +18,6 @@ export interface CgroupPlan {
   readonly steps: readonly Step[];
   /** Absolute paths of what the launcher makes and gc removes. */
   readonly folders: readonly string[];
-}
-
-export interface CgroupView {
-  /** /proc/self/cgroup */
-  readonly own: string;
-  /** /proc/self/mountinfo */
-  readonly mounts: string;
-  /** Content of a cgroup's file; undefined when there is none. */
-  readonly read: (path: string) => string | undefined;
-}
-
-export function hostCgroups(): CgroupView {
-  return {
-    own: readFileSync('/proc/self/cgroup', 'utf8'),
-    mounts: readFileSync('/proc/self/mountinfo', 'utf8'),
-    read: path => {
-      try {
-        return readFileSync(path, 'utf8');
-      } catch (error) {
-        if (errnoOf(error) === 'ENOENT') return undefined;
-        throw systemError(`can't read ${path}`, error);
-      }
-    },
-  };
-}
-
-/** The name of a pod's folder in every hierarchy. */
-export function cgroupName(uuid: string): string {
-  return `tspod-${uuid}`;
 }
 
 interface Need {
@@ -154,36 +124,4 @@ function placeOf(
     );
   }
   return { version: 2, folder };
-}
-
-/** Where a cgroup lies on disk: mount point plus its path below what is mounted there. */
-function locate(
-  mounts: string,
-  path: string,
-  fits: (type: string, superOptions: readonly string[]) => boolean,
-): string | undefined {
-  for (const line of mounts.split('\n')) {
-    const [left = '', right = ''] = line.split(' - ');
-    const [, , , root = '', mountPoint = ''] = left.split(' ').map(unescapeOctal);
-    const [type = '', , superOptions = ''] = right.split(' ');
-    if (!fits(type, superOptions.split(','))) continue;
-    const below =
-      root === '/'
-        ? path
-        : path === root
-          ? '/'
-          : path.startsWith(`${root}/`)
-            ? path.slice(root.length)
-            : undefined;
-    if (below === undefined) continue;
-    return below === '/' ? mountPoint : mountPoint + below;
-  }
-  return undefined;
-}
-
-/** mountinfo writes space, tab, newline and backslash as \ooo. */
-function unescapeOctal(text: string): string {
-  return text.replace(/\\([0-7]{3})/g, (_, digits: string) =>
-    String.fromCharCode(Number.parseInt(digits, 8)),
-  );
 }

@@ -2,9 +2,8 @@
  * fly: one app in a root file system of its own and nothing else of its own. For tools of the host that
  * should come as images. README.md says what it isolates and what not.
  */
-import { readFileSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { errnoOf, systemError, TspodError } from '../../src/errors.ts';
+import { TspodError } from '../../src/errors.ts';
 import type { LaunchPlan, Step } from '../../src/pod/launch-plan.ts';
 import type { Pod } from '../../src/pod/pod.ts';
 import {
@@ -13,13 +12,13 @@ import {
   readProcessFile,
   signalProcess,
 } from '../../src/sys/process.ts';
+import { removeCgroups } from '../cgroup-places.ts';
 import type { EnterRequest, Flavor, RunningPod } from '../flavor.ts';
 import { identitySteps } from '../identity.ts';
 import { isolationOf } from '../isolation.ts';
 import { appPlan } from './app-plan.ts';
-import { cgroupName } from './cgroups.ts';
 import { check, onlyApp } from './check.ts';
-import { CGROUPS_FILE, launchSteps } from './launch-steps.ts';
+import { launchSteps } from './launch-steps.ts';
 
 const SIGKILL = 9;
 const SIGTERM = 15;
@@ -38,7 +37,8 @@ export const fly: Flavor = {
   },
   enter,
   stop,
-  gc,
+  // Mounts and the namespace went with the pod's last process; only its cgroups are left.
+  gc: removeCgroups,
 };
 
 function enter(pod: Pod, running: RunningPod, request: EnterRequest): LaunchPlan {
@@ -78,29 +78,4 @@ function appProcess(running: RunningPod): RecordedProcess {
 function stop(running: RunningPod, force: boolean): void {
   const recorded = readProcessFile(join(running.dir, 'pid'));
   if (recorded !== undefined) signalProcess(recorded, force ? SIGKILL : SIGTERM);
-}
-
-/** Mounts and the namespace went with the pod's last process; only its cgroups are left. */
-function gc({ uuid, dir }: { readonly uuid: string; readonly dir: string }): void {
-  let text: string;
-  try {
-    text = readFileSync(join(dir, CGROUPS_FILE), 'utf8');
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return;
-    throw systemError(`pod ${uuid}: can't read which cgroups it made`, error);
-  }
-  for (const folder of text.split('\n').filter(line => line !== '')) {
-    if (!folder.startsWith('/') || !folder.endsWith(`/${cgroupName(uuid)}`)) {
-      throw new TspodError(
-        'pod',
-        `pod ${uuid}: its folder names a cgroup that is not its own: ${folder}`,
-      );
-    }
-    try {
-      rmdirSync(folder);
-    } catch (error) {
-      if (errnoOf(error) === 'ENOENT') continue;
-      throw systemError(`pod ${uuid}: can't remove cgroup ${folder}`, error);
-    }
-  }
 }

@@ -7,13 +7,12 @@
 import { STATUS_FOLDER } from '../../src/pod/folder.ts';
 import type { Step } from '../../src/pod/launch-plan.ts';
 import type { Pod, PodApp } from '../../src/pod/pod.ts';
+import { CGROUPS_FILE } from '../cgroup-places.ts';
 import { isolationOf } from '../isolation.ts';
 import { nameFiles } from '../name-files.ts';
 import { rootSteps } from '../root-steps.ts';
 import { holdVolume, placeVolume, workingDirectory } from '../volume-steps.ts';
 import { planCgroups } from './cgroups.ts';
-
-export const CGROUPS_FILE = 'subcgroup';
 
 /** Of the host, wholly visible in every fly pod. */
 const HOST_TREES = ['dev', 'proc', 'sys'];

@@ -9,6 +9,7 @@ import type { Pod, PodApp } from '../../src/pod/pod.ts';
 import { nameFiles } from '../name-files.ts';
 import { rootSteps } from '../root-steps.ts';
 import { holdVolume, placeVolume, workingDirectory } from '../volume-steps.ts';
+import { cgroupSteps } from './cgroups.ts';
 import { nspawnCommand } from './command.ts';
 import { PROGRAMS, TREE } from './stage1-tree.ts';
 
@@ -47,6 +48,7 @@ export function launchSteps(pod: Pod): readonly Step[] {
     ['propagation', '/', 'rslave'],
     ...place,
     ...nspawnFolder(),
+    ...cgroupSteps(pod.uuid),
     ['pid-file', 'pid'],
     ['exec', ...nspawnCommand(pod)],
   ];

@@ -9,6 +9,7 @@ import { STATUS_FOLDER } from '../../src/pod/folder.ts';
 import type { LaunchPlan, Step } from '../../src/pod/launch-plan.ts';
 import type { Pod } from '../../src/pod/pod.ts';
 import { processStat, readProcessFile, signalProcess } from '../../src/sys/process.ts';
+import { removeCgroups } from '../cgroup-places.ts';
 import type { EnterRequest, Flavor, RunningPod } from '../flavor.ts';
 import { identitySteps } from '../identity.ts';
 import { appLaunchSteps, appSteps } from './app-plans.ts';
@@ -32,7 +33,8 @@ export const nspawn: Flavor = {
   plan,
   enter,
   stop,
-  gc: () => {},
+  // Mounts and namespaces went with the pod's last process.
+  gc: removeCgroups,
 };
 
 function plan(pod: Pod): LaunchPlan {

@@ -122,6 +122,9 @@ static void set_up(void)
     if (loop < 0 || signals.fd < 0)
         die_errno("can't wait for signals");
     watch_add(&signals, EPOLLIN);
+    /* systemd-nspawn killed must not leave the pod behind. Its helper that forked us has ended by now. */
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+        die_errno("can't end with the pod's parent");
     if (getpid() != 1 && prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
         die_errno("can't adopt orphans");
     if (pod.hostname && sethostname(pod.hostname, strlen(pod.hostname)) < 0)

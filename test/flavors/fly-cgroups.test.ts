@@ -3,7 +3,8 @@ import { existsSync, readFileSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Isolation } from '../../src/pod/isolators.ts';
-import { type CgroupView, planCgroups } from '../../stage1-flavors/fly/cgroups.ts';
+import type { CgroupView } from '../../stage1-flavors/cgroup-places.ts';
+import { planCgroups } from '../../stage1-flavors/fly/cgroups.ts';
 import { fly } from '../../stage1-flavors/fly/fly.ts';
 import { FlyHouse } from '../support/fly-pod.ts';
 

@@ -1,0 +1,11 @@
+import { flavorContract } from './contract.ts';
+
+flavorContract({
+  name: 'nspawn',
+  oneProcess: false,
+  listenFds: false,
+  keepsStatus: true,
+  hostNetwork: false,
+  copies: true,
+  hostProcesses: false,
+});
