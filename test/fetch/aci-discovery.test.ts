@@ -3,11 +3,12 @@
  * server that answers as a proxy for the names' host.
  */
 import fc from 'fast-check';
-import { afterEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Config } from '../../src/config/config.ts';
 import { discover, findTags } from '../../stage0/fetch/discovery.ts';
 import { scanMetaTags } from '../../stage0/fetch/meta-tags.ts';
-import { FAST, serve, type TestServer } from './support.ts';
+import { type AciServer, startAciServer, useServer } from './aci-server.ts';
+import { FAST } from './support.ts';
 
 const NO_CONFIG: Pick<Config, 'auth' | 'registries'> = { auth: new Map(), registries: new Map() };
 const HTTP = { insecure: new Set<'http'>(['http']), offline: false };
@@ -87,25 +88,28 @@ describe('meta elements', () => {
 });
 
 describe('the walk', () => {
-  let server: TestServer | undefined;
+  let server: AciServer;
+  beforeEach(async () => {
+    server = await startAciServer();
+    useServer(server);
+  });
   afterEach(async () => {
     vi.unstubAllEnvs();
-    await server?.close();
-    server = undefined;
+    await server.close();
   });
 
-  /** Pages by host and path; nothing answers https. */
-  async function pages(answers: Readonly<Record<string, string>>): Promise<void> {
-    server = await serve((request, response) => {
+  /** Pages by host and path; nobody answers by TLS. */
+  function pages(answers: Readonly<Record<string, string>>): void {
+    for (const [place, page] of Object.entries(answers)) {
+      if (!page.startsWith('->')) server.files.set(place, { body: page });
+    }
+    server.fallback = (request, response) => {
       const url = new URL(request.url ?? '');
       const page = answers[url.host + url.pathname];
-      if (page === undefined || url.search !== '?ac-discovery=1') response.writeHead(404).end();
-      else if (page.startsWith('->')) response.writeHead(302, { Location: page.slice(2) }).end();
-      else response.end(page);
-    });
-    vi.stubEnv('http_proxy', `http://${server.host}`);
-    vi.stubEnv('https_proxy', 'http://127.0.0.1:9');
-    vi.stubEnv('no_proxy', '');
+      if (page === undefined) return false;
+      response.writeHead(302, { Location: page.slice(2) }).end();
+      return true;
+    };
   }
 
   const meta = (content: string) => `<meta name="ac-discovery" content="${content}">`;
@@ -113,7 +117,7 @@ describe('the walk', () => {
     discover(HTTP, NO_CONFIG, name, 'ac-discovery', { allowHttp, timing: FAST });
 
   test('goes up until a page is for the name', async () => {
-    await pages({
+    pages({
       'host.test/a/b': meta('other.test https://other.test/'),
       'host.test/a': '<p>nothing</p>',
       'host.test/': meta('host.test https://host.test/{name}.{ext}'),
@@ -121,7 +125,7 @@ describe('the walk', () => {
     expect(await ask('host.test/a/b/c')).toEqual([
       { prefix: 'host.test', template: 'https://host.test/{name}.{ext}' },
     ]);
-    expect(server?.seen.map(({ url }) => url)).toEqual([
+    expect(server.seen.map(({ url }) => url)).toEqual([
       'http://host.test/a/b/c?ac-discovery=1',
       'http://host.test/a/b?ac-discovery=1',
       'http://host.test/a?ac-discovery=1',
@@ -130,13 +134,13 @@ describe('the walk', () => {
   });
 
   test('without the option plain HTTP is not tried', async () => {
-    await pages({ 'host.test/a': meta('host.test http://x/') });
+    pages({ 'host.test/a': meta('host.test http://x/') });
     await expect(ask('host.test/a', false)).rejects.toMatchObject({ code: 'network' });
-    expect(server?.seen).toEqual([]);
+    expect(server.seen).toEqual([]);
   });
 
   test('refuses: nothing found, no name, too deep, endless pages, redirects without end', async () => {
-    await pages({
+    pages({
       'big.test/': ' '.repeat(1024 ** 2 + 1),
       'round.test/': '->http://round.test/?ac-discovery=1',
       'local.test/': '->http://169.254.169.254/?ac-discovery=1',
