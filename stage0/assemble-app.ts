@@ -101,7 +101,7 @@ export function appFromFlags(
   mountsOfAll: readonly Mount[],
 ): RuntimeApp {
   checkPlatform(image);
-  const name = flags.name ?? appNameFromImage(image.name);
+  const name = flags.name ?? appNameFromImage(image.appc?.name ?? image.name);
   if (!isAcName(name)) {
     throw new TspodError(
       'pod',

@@ -2,6 +2,7 @@
  * An ACI by name as a user writes it, `NAME[:VERSION][,LABEL=VALUE]*` (appc 0.8.11, "App Container Image
  * Discovery"; rkt's spelling), and the URLs that a discovery template gives for it.
  */
+import { createHash } from 'node:crypto';
 import { TspodError } from '../errors.ts';
 import type { NameValue } from './appc.ts';
 import { type AppcImageManifest, hostLabels, labelOf } from './appc-manifest.ts';
@@ -98,4 +99,14 @@ export function renderTemplate(template: string, reference: AppcReference): stri
     (whole, key: string) => values.get(key) ?? whole,
   );
   return /[{}]/.test(url) ? undefined : url;
+}
+
+/**
+ * The name that the store has for an ACI's URL. What follows the `?` may be a credential, as in signed URLs of
+ * object stores: only a digest of it is kept, and so two URLs never share a name.
+ */
+export function aciUrlName({ protocol, host, pathname, search }: URL): string {
+  const plain = `${protocol}//${host}${pathname}`;
+  if (search === '') return plain;
+  return `${plain}?sha256=${createHash('sha256').update(search).digest('hex').slice(0, 32)}`;
 }

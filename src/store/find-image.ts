@@ -4,6 +4,7 @@
  * in the store is looked at.
  */
 import { TspodError } from '../errors.ts';
+import { aciUrlName } from '../image/appc-reference.ts';
 import { canonicalReference, parseReference, parseRegistryReference } from '../image/reference.ts';
 import type { ImageRecord, Store } from './types.ts';
 
@@ -34,7 +35,7 @@ function byReference(store: Store, text: string): ImageRecord | undefined {
       case 'name':
         return store.byName(canonicalReference(parseRegistryReference(reference.name)));
       case 'aci-url':
-        return store.byName(reference.url.href);
+        return store.byName(aciUrlName(reference.url));
       default:
         return undefined;
     }

@@ -277,6 +277,21 @@ describe('a URL', () => {
     expect((await get('http://files.test/b.aci')).appc?.id).toBe(two.id.replace('-', ':'));
   });
 
+  test('what follows the ? is neither kept nor shown, and tells two URLs apart', async () => {
+    for (const id of ['1', '2']) {
+      const made = aci('example.com/app', { manifest: { labels: version(id) } });
+      server.files.set('files.test/app.aci', { body: readFileSync(made.path) });
+      const image = await get(`http://files.test/app.aci?secret=${id}`);
+      expect(image.appc?.id).toBe(made.id.replace('-', ':'));
+      expect((await get(`http://files.test/app.aci?secret=${id}`, 'never')).id).toBe(image.id);
+    }
+    expect(JSON.stringify(store.images())).not.toContain('secret');
+    server.files.clear();
+    await expect(get('http://files.test/app.aci?secret=3')).rejects.toMatchObject({
+      message: expect.not.stringContaining('secret'),
+    });
+  });
+
   test('refused: plain HTTP, no such file, access denied, offline, never, credentials in it', async () => {
     const url = 'http://files.test/app.aci';
     await expect(get(url, 'new', { insecure: new Set(['image']) })).rejects.toMatchObject({
@@ -434,6 +449,20 @@ describe('a name', () => {
     });
     expect(store.images()).toEqual([]);
     expect(tmp()).toEqual([]);
+  });
+
+  test('a template without a version leads all to one place: it is still looked at', async () => {
+    server.files.set('app.test/', {
+      body: '<meta name="ac-discovery" content="app.test http://app.test/{name}.{ext}">',
+    });
+    const one = aci('app.test/web', { manifest: { labels: version('1') } });
+    const two = aci('app.test/web', { manifest: { labels: version('2') } });
+    const headers = { 'Cache-Control': 'max-age=3600', ETag: '"1"' };
+    server.files.set('app.test/app.test/web.aci', { body: readFileSync(one.path), headers });
+    await get('app.test/web:1');
+    await expect(get('app.test/web:2')).rejects.toMatchObject({ code: 'protocol' });
+    server.files.set('app.test/app.test/web.aci', { body: readFileSync(two.path), headers });
+    expect((await get('app.test/web:2')).appc?.id).toBe(two.id.replace('-', ':'));
   });
 
   test('a template that leads to the local link or nowhere', async () => {

@@ -21,6 +21,7 @@ import {
 } from '../../../src/image/appc-manifest.ts';
 import {
   type AppcReference,
+  aciUrlName,
   renderTemplate,
   showAppcReference,
   whyNotReferred,
@@ -37,6 +38,7 @@ import { admit, admitStored, subjectNames, whyRefused } from '../../verify/polic
 import { type DetachedSignatures, lookForSignature } from '../detached-signature.ts';
 import { type Discovered, discover } from '../discovery.ts';
 import type { FetchedImage, PullPolicy } from '../fetch.ts';
+import { show } from '../http.ts';
 import { fetchLayers, type WantedLayer } from '../layers.ts';
 import type { Timing } from '../retry.ts';
 import { WebClient } from '../web-server.ts';
@@ -129,7 +131,11 @@ class AciFetch {
         return this.#import(file, asked, await this.#look({ path: file }, asked));
       }
       case 'aci-url':
-        return this.#fromUrl(target.url, false, { what: `image "${target.url}"`, path, ...more });
+        return this.#fromUrl(target.url, false, {
+          what: `image "${show(target.url)}"`,
+          path,
+          ...more,
+        });
       case 'aci-name':
         return this.#byName(target.reference, path, dependency);
     }
@@ -226,14 +232,14 @@ class AciFetch {
 
   async #fromUrl(url: URL, told: boolean, asked: Omit<Asked, 'names'>): Promise<ImageRecord> {
     const { pullPolicy, progress } = this.#options;
-    const stored = this.#store.byName(url.href);
+    const stored = this.#formerOf(url, asked);
     // What the present rules refuse is looked at anew, signature and all, when that is what was asked for.
     const anew = pullPolicy === 'update' && stored !== undefined && (await this.#refuses(stored));
     const known = anew ? undefined : stored;
     // A discovered URL is looked for by name before.
     if (!told && known !== undefined && pullPolicy !== 'update') return this.#use(known);
     if (pullPolicy === 'never') throw notInStore(asked.what);
-    const download = known === undefined ? undefined : this.#store.download(url.href);
+    const download = known === undefined ? undefined : this.#store.download(aciUrlName(url));
     if (known !== undefined && download !== undefined && download.freshUntil > Date.now()) {
       if (this.#context.debug) {
         warn(this.#context, `image for ${url.host}${url.pathname} isn't expired, not fetching.`);
@@ -269,7 +275,11 @@ class AciFetch {
       return this.#use(known);
     }
     try {
-      const image = await this.#import(found.path, { ...asked, names: [url.href] }, signatures);
+      const image = await this.#import(
+        found.path,
+        { ...asked, names: [aciUrlName(url)] },
+        signatures,
+      );
       this.#remember(url, found);
       return image;
     } finally {
@@ -277,8 +287,17 @@ class AciFetch {
     }
   }
 
+  /** What this URL has led to, where it is what is asked for: a template may lead several names to one place. */
+  #formerOf(url: URL, { reference, dependency }: Omit<Asked, 'names'>): ImageRecord | undefined {
+    const image = this.#store.byName(aciUrlName(url));
+    if (image === undefined || (reference !== undefined && !this.#fits(image, reference))) {
+      return undefined;
+    }
+    return dependency === undefined || hasId(image, dependency) ? image : undefined;
+  }
+
   #remember(url: URL, { etag, maxAge }: Freshness): void {
-    this.#store.setDownload(url.href, { etag, freshUntil: Date.now() + maxAge });
+    this.#store.setDownload(aciUrlName(url), { etag, freshUntil: Date.now() + maxAge });
   }
 
   async #refuses({ verdict, names }: ImageRecord): Promise<boolean> {
@@ -491,13 +510,15 @@ function checkAsked(aci: InspectedAci, { what, reference, dependency }: Asked): 
 }
 
 /** @throws TspodError 'digest' for an image that is not the one that the dependency names by id */
-function checkDependency({ imageID }: AppcDependency, image: ImageRecord, what: string): void {
-  const { appc } = image;
-  if (imageID === undefined || imageID === '') return;
-  const actual = appc === undefined ? image.id : toAppcHash(appc.id);
-  if (actual.startsWith(imageID)) return;
+function checkDependency(dependency: AppcDependency, image: ImageRecord, what: string): void {
+  if (hasId(image, dependency)) return;
+  const actual = toAppcHash(image.appc?.id ?? image.id).slice(0, 71);
   throw new TspodError(
     'digest',
-    `${what}: its dependency ${image.names[0] ?? ''} has the id ${actual.slice(0, 71)}, not ${imageID.slice(0, 71)}`,
+    `${what}: its dependency ${image.names[0] ?? ''} has the id ${actual}, not ${dependency.imageID?.slice(0, 71)}`,
   );
+}
+
+function hasId({ id, appc }: ImageRecord, { imageID }: AppcDependency): boolean {
+  return imageID === undefined || imageID === '' || toAppcHash(appc?.id ?? id).startsWith(imageID);
 }
