@@ -33,6 +33,7 @@ import { selectFlavor } from './stage1.ts';
 import { directoryForm } from './unpack/directory.ts';
 import { flattenLayers } from './unpack/flatten.ts';
 import { layerForms } from './unpack/forms.ts';
+import { admitStored } from './verify/policy.ts';
 
 /** A pod that could be made: nothing of it is on disk yet. */
 export interface PlannedPod {
@@ -64,7 +65,7 @@ export async function withPlannedPod<T>(
     const images = await resolveImages(context, store, lease, args);
     const podManifest =
       args.podManifest === undefined ? undefined : readPodManifest(args.podManifest);
-    const named = await manifestImages(store, lease, podManifest);
+    const named = await manifestImages(context, store, lease, podManifest);
     const uuid = newUuid();
     const assembled = assemblePod({
       uuid,
@@ -147,6 +148,7 @@ function stored(store: Store, record: ImageRecord, name: string): StoredImage {
 
 /** The images of a pod manifest by id: those that the store has. */
 async function manifestImages(
+  context: Context,
   store: Store,
   lease: Lease,
   manifest: PodManifest | undefined,
@@ -157,6 +159,7 @@ async function manifestImages(
     if (id === undefined) continue;
     const record = await holdImage(store, lease, () => store.byIdPrefix(id));
     if (record === undefined) continue;
+    await admitStored(context, record, record.names[0] ?? record.id, record.names);
     images.set(id, stored(store, record, record.names[0] ?? record.id));
   }
   return images;

@@ -13,9 +13,10 @@
  *
  * Every run passes here, so what verifies is loaded when it is needed (admission.ts).
  */
-import { existsSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Context } from '../../src/context.ts';
+import { errnoOf, systemError } from '../../src/errors.ts';
 import { parseReference } from '../../src/image/reference.ts';
 import type { ImageRecord, Verdict } from '../../src/store/types.ts';
 import type { FoundSignature, SignatureKind, Subject } from './types.ts';
@@ -92,8 +93,18 @@ export async function admitStored(
 /** Whether somebody has written rules: three looks at the file system. */
 function hasRules({ systemConfig, localConfig, userConfig }: Context): boolean {
   return [systemConfig, localConfig, userConfig].some(
-    folder => folder !== '' && existsSync(`${folder}/trust.d`),
+    folder => folder !== '' && isThere(`${folder}/trust.d`),
   );
+}
+
+/** A folder that can't be looked into may hold rules. */
+function isThere(path: string): boolean {
+  try {
+    return statSync(path, { throwIfNoEntry: false }) !== undefined;
+  } catch (error) {
+    if (errnoOf(error) === 'ENOTDIR') return false;
+    throw systemError(`can't look for trust rules in ${path}`, error);
+  }
 }
 
 /** The names of an image as rules know them, each once. */

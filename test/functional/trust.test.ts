@@ -94,12 +94,21 @@ test('from a signed image in a registry to a pod, and back to a refusal', async 
   const later = await run();
   expect(later.stderr).toMatch(/may not run: the trust rule for all names .* needs an OpenPGP/);
   expect((await tspod('image', 'explain', reference)).stdout).toMatch(/may run\t+no: /);
+  // A pod manifest names images by id.
+  const manifest = join(use.box.root, 'pod.json');
+  const id = shown.id.replace(':', '-');
+  const app = { exec: ['/bin/true'], user: '0', group: '0' };
+  const apps = [{ name: 'busybox', image: { id }, app }];
+  writeFileSync(manifest, JSON.stringify({ acKind: 'PodManifest', acVersion: '0.8.11', apps }));
+  const byManifest = () => tspod('run', `--pod-manifest=${manifest}`);
+  expect((await byManifest()).stderr).toMatch(/may not run: the trust rule for all names/);
   const replaced = await tspod('trust', '--prefix=*', '--allow-unsigned');
   expect(replaced).toMatchObject({ status: 254 });
   expect(replaced.stderr).toMatch(/has a rule that demands signatures/);
   await tspod('trust', 'remove', '--prefix=*');
   await tspod('trust', '--prefix=*', '--allow-unsigned');
   expect(await run()).toMatchObject({ status: 0, stdout: 'up\n' });
+  expect(await byManifest()).toMatchObject({ status: 0, stderr: '' });
 });
 
 test('a rule by hand is left alone; what is wrong on the command line changes nothing', async () => {
