@@ -1,4 +1,5 @@
 /** What a trust rule asks for, with the keys at hand that it names, and whether given signers satisfy it. */
+import '../hot.ts';
 import { readFileSync, statSync } from 'node:fs';
 import type { TrustedIdentity, TrustRule } from '../../src/config/trust.ts';
 import { reasonOf, TspodError } from '../../src/errors.ts';

@@ -5,6 +5,7 @@
  * Keys come over https with certificates checked, whatever --insecure-options says of images: what is trusted
  * here admits images ever after. Only `--insecure-options=pubkey`, and --insecure-allow-http, change that.
  */
+import '../../hot.ts';
 import { type Context, warn } from '../../../src/context.ts';
 import { TspodError } from '../../../src/errors.ts';
 import { isTerminal } from '../../../src/sys/terminal.ts';

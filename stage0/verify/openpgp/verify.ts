@@ -4,6 +4,7 @@
  * a signing key or subkey that a trusted key binds, and key, binding and signature are valid now: neither
  * expired nor revoked. gpgv accepts what is accepted here (docs/trust.md names where this is stricter).
  */
+import '../../hot.ts';
 import type { PublicKey, SignaturePacket, Subkey } from 'openpgp';
 import { reasonOf } from '../../../src/errors.ts';
 import { digestAlgorithm, digestHex } from '../../../src/image/digest.ts';

@@ -2,6 +2,7 @@
  * Cosign signatures by a key that the user named. They need node:crypto alone, and no transparency log: who
  * names a key trusts its holder. (`dev.sigstore.cosign/bundle`, Rekor's promise, is not looked at.)
  */
+import '../../hot.ts';
 import { reasonOf } from '../../../src/errors.ts';
 import type { FoundSignature, Outcome, Subject } from '../types.ts';
 import { decodeBase64 } from './base64.ts';
