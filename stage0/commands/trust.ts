@@ -16,6 +16,9 @@ import {
 import { trustFile, writeTrustRule } from '../../src/config/trust-files.ts';
 import { type Context, warn } from '../../src/context.ts';
 import { reasonOf, TspodError } from '../../src/errors.ts';
+import { readPem } from '../verify/demands.ts';
+import { trustOpenPgpKeys } from '../verify/openpgp/trust-keys.ts';
+import { parseCosignPublicKey } from '../verify/sigstore/cosign-key.ts';
 
 export interface TrustArgs {
   /** OpenPGP keys: files or URLs. */
@@ -41,10 +44,9 @@ type Flags = TrustArgs['flags'];
 
 export async function run(context: Context, { positionals, flags }: TrustArgs): Promise<number> {
   if (asksForRule(flags)) {
-    await addRule(context, positionals, flags);
+    addRule(context, positionals, flags);
     return 0;
   }
-  const { trustOpenPgpKeys } = await import('../verify/openpgp/trust-keys.ts');
   await trustOpenPgpKeys(context, {
     prefix: flags.prefix ?? '',
     root: flags.root,
@@ -67,11 +69,7 @@ function asksForRule(flags: Flags): boolean {
   );
 }
 
-async function addRule(
-  context: Context,
-  positionals: readonly string[],
-  flags: Flags,
-): Promise<void> {
+function addRule(context: Context, positionals: readonly string[], flags: Flags): void {
   checkFlags(positionals, flags);
   const prefix = checkedPrefix(flags.prefix ?? ALL_NAMES);
   const file = trustFile(context, prefix);
@@ -79,7 +77,7 @@ async function addRule(
   if (former !== undefined && former.file !== file) refuseElsewhere(former, file);
   const rule = flags.allowUnsigned
     ? allowUnsigned(prefix, former, file)
-    : extend(former ?? emptyRule(prefix, file), flags, await wanted(flags));
+    : extend(former ?? emptyRule(prefix, file), flags, wanted(flags));
   writeTrustRule(file, rule);
   const names = prefix === ALL_NAMES ? 'all names' : `prefix ${JSON.stringify(prefix)}`;
   const what = former === undefined ? 'Added' : 'Extended';
@@ -165,9 +163,7 @@ function allowUnsigned(prefix: string, former: TrustRule | undefined, file: stri
 
 type Wanted = Pick<TrustRule, 'cosignKeys' | 'identities'>;
 
-async function wanted(flags: Flags): Promise<Wanted> {
-  const { readPem } = await import('../verify/demands.ts');
-  const { parseCosignPublicKey } = await import('../verify/sigstore/cosign-key.ts');
+function wanted(flags: Flags): Wanted {
   const cosignKeys = flags.cosignKeys.map(path => {
     try {
       // The key itself: a file that somebody changes later would change whom the rule trusts.

@@ -11,8 +11,10 @@ import type { Verdict, VerdictSigner } from '../../src/store/types.ts';
 import { loadConfig } from '../config.ts';
 import { type Demands, demandsOf, keyStoreRule, kindsOf, satisfies } from './demands.ts';
 import { trustedKeys } from './openpgp/keystore.ts';
-import { UNKNOWN_ENTITY } from './openpgp/verify.ts';
+import { discoverAndTrustKeys } from './openpgp/trust-keys.ts';
+import { UNKNOWN_ENTITY, verifyOpenPgp } from './openpgp/verify.ts';
 import type { Admission } from './policy.ts';
+import { verifyCosignKey } from './sigstore/cosign-key.ts';
 import type { FoundSignature, Outcome, SignatureKind, Subject } from './types.ts';
 
 /** Of one image, over all subjects and places; each costs a public-key operation or more. */
@@ -110,7 +112,6 @@ class Verifier {
       case 'openpgp':
         return rule.openpgp === false ? [] : [await this.#openPgp(found, subject)];
       case 'cosign': {
-        const { verifyCosignKey } = await import('./sigstore/cosign-key.ts');
         const byKey = cosignKeys.map(({ pem }) => verifyCosignKey(found, subject, pem));
         if (rule.identities.length === 0 || found.certificate === undefined) return lean(byKey);
         const { loadTrustedRoot, verifyCosignKeyless } = await import('./sigstore/index.ts');
@@ -131,14 +132,12 @@ class Verifier {
     found: Extract<FoundSignature, { kind: 'openpgp' }>,
     subject: Subject,
   ): Promise<Outcome> {
-    const { verifyOpenPgp } = await import('./openpgp/verify.ts');
     const outcome = await verifyOpenPgp(found, subject, this.#demands.openPgpKeys);
     const unknown = !outcome.ok && outcome.reason.startsWith(UNKNOWN_ENTITY);
     const discoverable = this.#context.trustKeysFromHttps && !this.#name.startsWith('/');
     if (!unknown || !discoverable || this.#discovered) return outcome;
     this.#discovered = true;
     try {
-      const { discoverAndTrustKeys } = await import('./openpgp/trust-keys.ts');
       const added = await discoverAndTrustKeys(this.#context, this.#name);
       if (added.length === 0) return outcome;
     } catch (error) {
