@@ -7,7 +7,7 @@ import type { Step } from '../src/pod/launch-plan.ts';
 import type { PodApp } from '../src/pod/pod.ts';
 
 /** As Docker and podman: one that the image lacks is made, in a volume too. */
-export function workingDirectory({ app, root }: PodApp): readonly Step[] {
+export function workingDirectory({ app }: PodApp, root: string): readonly Step[] {
   const path = app.workingDirectory || '/';
   return path === '/' ? [] : [['folder', root, path, '0755']];
 }

@@ -85,7 +85,8 @@ function appState(pod: PodView, exitCode: number | undefined): AppReport['state'
   return exitCode === undefined ? 'unknown' : 'exited';
 }
 
-function readExitCodes(dir: string): ReadonlyMap<string, number> {
+/** By app, for those that have ended and whose end somebody wrote down. */
+export function readExitCodes(dir: string): ReadonlyMap<string, number> {
   const codes = new Map<string, number>();
   const folder = join(dir, STATUS_FOLDER);
   for (const name of namesIn(folder)) {

@@ -3,13 +3,14 @@
  * record, remove the pod. Not for people; absent from the help. The launcher has let go of the pod's lock
  * by then and ignores this command's exit status: the app's own is what counts.
  */
-import { statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join } from 'node:path';
 import { type Context, warn } from '../../src/context.ts';
 import { EXIT_FAILURE, errnoOf, reasonOf, TspodError } from '../../src/errors.ts';
-import { readFlavorName, readPod } from '../../src/pod/folder.ts';
+import { readFlavorName, readPod, STATUS_FOLDER } from '../../src/pod/folder.ts';
 import { type PodView, viewPod } from '../../src/pod/lifecycle.ts';
+import { readExitCodes } from '../../src/pod/report.ts';
 import { type RunResult, writeResult } from '../result.ts';
 import { removePod } from './rm.ts';
 
@@ -27,8 +28,8 @@ export interface FinishArgs {
 
 export async function run(context: Context, args: FinishArgs): Promise<number> {
   if (args.result !== undefined) {
-    const end = aboutEnd(args);
-    const { name, flavor, apps, createdAt, startedAt } = aboutPod(context, args);
+    const { name, flavor, apps, createdAt, startedAt, neverStarted } = aboutPod(context, args);
+    const end = neverStarted ? aboutEnd({ ...args, kind: 'failed' }) : aboutEnd(args);
     writeResult(args.result, {
       version: 1,
       uuid: args.uuid,
@@ -48,7 +49,10 @@ export async function run(context: Context, args: FinishArgs): Promise<number> {
 }
 
 type AboutEnd = Pick<RunResult, 'reason' | 'exitCode' | 'signal'>;
-type AboutPod = Pick<RunResult, 'name' | 'flavor' | 'apps' | 'createdAt' | 'startedAt'>;
+type AboutPod = Pick<RunResult, 'name' | 'flavor' | 'apps' | 'createdAt' | 'startedAt'> & {
+  /** An init says of an app that its program was never executed. */
+  readonly neverStarted: boolean;
+};
 
 /** From the launcher's words alone. */
 function aboutEnd({ kind, number }: FinishArgs): AboutEnd {
@@ -69,7 +73,14 @@ function aboutEnd({ kind, number }: FinishArgs): AboutEnd {
  * removed it: the record is kept all the same, without what only the folder told.
  */
 function aboutPod(context: Context, args: FinishArgs): AboutPod {
-  const nothing = { name: null, flavor: null, apps: [], createdAt: null, startedAt: null };
+  const nothing = {
+    name: null,
+    flavor: null,
+    apps: [],
+    createdAt: null,
+    startedAt: null,
+    neverStarted: false,
+  };
   try {
     const pod = viewPod(context.dir, args.uuid);
     return pod === undefined ? nothing : fromFolder(pod, args);
@@ -81,16 +92,24 @@ function aboutPod(context: Context, args: FinishArgs): AboutPod {
 }
 
 function fromFolder(pod: PodView, args: FinishArgs): AboutPod {
+  const codes = readExitCodes(pod.dir);
+  const apps = readPod(pod.dir, pod.uuid).apps;
+  const failed = apps.filter(({ name }) =>
+    existsSync(join(pod.dir, STATUS_FOLDER, `${name}-failed`)),
+  );
   return {
     name: pod.name ?? null,
     flavor: readFlavorName(pod.dir),
-    apps: readPod(pod.dir, pod.uuid).apps.map(({ name, image }) => ({
+    apps: apps.map(({ name, image }) => ({
       name,
-      exitCode: appExitCode(args),
+      exitCode: failed.some(app => app.name === name)
+        ? null
+        : (codes.get(name) ?? appExitCode(args)),
       image: { name: image.name, id: image.id, manifestDigest: image.manifestDigest },
     })),
     createdAt: timeOf(join(pod.dir, 'pod-created')),
     startedAt: timeOf(join(pod.dir, 'pid')),
+    neverStarted: args.number === EXIT_FAILURE && failed.length > 0,
   };
 }
 

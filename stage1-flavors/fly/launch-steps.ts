@@ -53,7 +53,7 @@ export function launchSteps(pod: Pod, app: PodApp): readonly Step[] {
     ['symlink', app.root, '/etc/mtab', '../proc/self/mounts', 'if-missing'],
     ...held.flatMap(({ volume, path, slot }) => placeVolume(volume, path, slot, app.root)),
     ...notifySocket(app.root),
-    ...workingDirectory(app),
+    ...workingDirectory(app, app.root),
     ...(app.readOnlyRootFs ? ([['readonly-root', app.root]] satisfies Step[]) : []),
     ...(cgroups.folders.length === 0
       ? []

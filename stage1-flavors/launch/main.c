@@ -91,6 +91,13 @@ static void execute(struct plan *plan)
     die("can't start: the plan ended without a program");
 }
 
+/* To a supervisor other than our own: a pod's init. */
+static void report_failure(void)
+{
+    if (write(held.status, "F", 1) < 0)
+        return; /* it is gone; we end anyway */
+}
+
 int main(int argc, char **argv)
 {
     struct plan plan;
@@ -103,6 +110,12 @@ int main(int argc, char **argv)
         plan_load(&plan, file, argv[2]);
         check_plan(&plan, argv[2]);
         return 0;
+    }
+    uint64_t status;
+    if (argc == 5 && strcmp(argv[3], "--status-fd") == 0 && parse_number(argv[4], 10, INT_MAX, &status)) {
+        held.status = (int)status;
+        before_death = report_failure;
+        argc = 3;
     }
     if (argc == 3 && strcmp(argv[1], "--plan-fd") == 0 && parse_number(argv[2], 10, INT_MAX, &fd)) {
         plan_load(&plan, (int)fd, "the launch plan");
@@ -117,7 +130,7 @@ int main(int argc, char **argv)
         plan_load(&plan, file, "the pod's launch-plan");
         close(file);
     } else {
-        die("can't start: usage: launch POD-FOLDER | launch --plan-fd N | launch --check FILE");
+        die("can't start: usage: launch POD-FOLDER | launch --plan-fd N [--status-fd N] | launch --check FILE");
     }
     if (!getcwd(held.folder, sizeof held.folder))
         die_errno("can't start: the current folder has no name");

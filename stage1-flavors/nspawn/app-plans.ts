@@ -6,6 +6,7 @@ import type { Isolation } from '../../src/pod/isolators.ts';
 import type { Step } from '../../src/pod/launch-plan.ts';
 import type { Pod, PodApp } from '../../src/pod/pod.ts';
 import { identitySteps } from '../identity.ts';
+import { workingDirectory } from '../volume-steps.ts';
 import { plansInside, rootInside } from './stage1-tree.ts';
 
 /** What every app finds in /dev; the nodes are the pod's, made by systemd-nspawn. */
@@ -79,6 +80,7 @@ export function appLaunchSteps(pod: Pod, app: PodApp): readonly Step[] {
           ...READ_ONLY.map((path): Step => ['readonly', root, path]),
           ...MASKED.map((path): Step => ['mask', root, path]),
         ]),
+    ...workingDirectory(app, root),
     ...(app.readOnlyRootFs ? ([['readonly-root', root]] satisfies Step[]) : []),
     ['pivot', root],
     ['start', `${plansInside(app.name)}/app-plan`],

@@ -36,7 +36,7 @@ export function nspawnCommand(pod: Pod): readonly string[] {
     '--settings=no',
     // SIGTERM for us is a graceful stop for init.
     '--kill-signal=SIGTERM',
-    `--console=${options.interactive ? 'interactive' : 'pipe'}`,
+    `--console=${options.interactive ? 'autopipe' : 'pipe'}`,
     '--',
     '/init',
     'init',

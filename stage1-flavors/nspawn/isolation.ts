@@ -23,14 +23,23 @@ const DEFAULT_CAPABILITIES = [
   'CAP_SYS_CHROOT',
 ];
 
+/** rkt: what is removed is removed from the default set. */
+function capabilities(
+  { capabilities: asked }: Isolation,
+  off: boolean,
+): Pick<Isolation, 'capabilities'> {
+  if (off || asked?.mode === 'retain') return {};
+  const removed = new Set(asked?.names);
+  const names = DEFAULT_CAPABILITIES.filter(name => !removed.has(name));
+  return { capabilities: { mode: 'retain', names } };
+}
+
 export function confinedIsolation(pod: Pod, app: PodApp): Isolation {
   const isolation = isolationOf(pod, app);
   const { insecure } = pod.options;
   return {
     ...isolation,
-    ...(isolation.capabilities === undefined && !insecure.capabilities
-      ? { capabilities: { mode: 'retain', names: DEFAULT_CAPABILITIES } }
-      : {}),
+    ...capabilities(isolation, insecure.capabilities),
     ...(isolation.seccomp === undefined && !insecure.seccomp
       ? { seccomp: { mode: 'retain', set: ['@rkt/default-whitelist'] } }
       : {}),

@@ -8,7 +8,7 @@ import type { Step } from '../../src/pod/launch-plan.ts';
 import type { Pod, PodApp } from '../../src/pod/pod.ts';
 import { nameFiles } from '../name-files.ts';
 import { rootSteps } from '../root-steps.ts';
-import { holdVolume, placeVolume, workingDirectory } from '../volume-steps.ts';
+import { holdVolume, placeVolume } from '../volume-steps.ts';
 import { cgroupSteps } from './cgroups.ts';
 import { nspawnCommand } from './command.ts';
 import { PROGRAMS, TREE } from './stage1-tree.ts';
@@ -37,7 +37,7 @@ export function launchSteps(pod: Pod): readonly Step[] {
       place.push(...placeVolume(volume, path, String(slot), app.root));
       slot += 1;
     }
-    place.push(...workingDirectory(app), ...hostname(pod, app));
+    place.push(...hostname(pod, app));
   }
   return [
     ['program', options.program],

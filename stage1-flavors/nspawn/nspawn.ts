@@ -8,7 +8,7 @@ import { TspodError } from '../../src/errors.ts';
 import { STATUS_FOLDER } from '../../src/pod/folder.ts';
 import type { LaunchPlan, Step } from '../../src/pod/launch-plan.ts';
 import type { Pod } from '../../src/pod/pod.ts';
-import { processStat, readProcessFile, signalProcess } from '../../src/sys/process.ts';
+import { isAlive, processStat, readProcessFile, signalProcess } from '../../src/sys/process.ts';
 import { removeCgroups } from '../cgroup-places.ts';
 import type { EnterRequest, Flavor, RunningPod } from '../flavor.ts';
 import { identitySteps } from '../identity.ts';
@@ -19,8 +19,12 @@ import { confinedIsolation } from './isolation.ts';
 import { launchSteps } from './launch-steps.ts';
 import { INIT_PLAN, plansInside, TREE } from './stage1-tree.ts';
 
+const SIGQUIT = 3;
 const SIGKILL = 9;
 const SIGTERM = 15;
+/** How long a forced stop waits for init. */
+const FORCE_MS = 2000;
+const POLL_MS = 10;
 /** rkt assumes the first. */
 const SHELLS = ['/bin/bash', '/bin/sh'];
 const NAMESPACES = ['mount', 'pid', 'net', 'uts', 'ipc', 'cgroup'];
@@ -120,8 +124,25 @@ function textOf(path: string): string | undefined {
   }
 }
 
-/** systemd-nspawn turns SIGTERM into init's; with it everything in the pod's process namespace dies. */
+/**
+ * systemd-nspawn turns SIGTERM into init's. By force init kills the apps at once, so that their statuses are
+ * known; where it does not, the end of systemd-nspawn is the end of everything in the pod.
+ */
 function stop(running: RunningPod, force: boolean): void {
   const recorded = readProcessFile(join(running.dir, 'pid'));
-  if (recorded !== undefined) signalProcess(recorded, force ? SIGKILL : SIGTERM);
+  if (recorded === undefined) return;
+  if (!force) {
+    signalProcess(recorded, SIGTERM);
+    return;
+  }
+  for (const pid of childrenOf(recorded.pid)) {
+    const stat = processStat(pid);
+    if (stat === undefined) continue;
+    signalProcess({ pid, startTime: stat.startTime, bootId: recorded.bootId }, SIGQUIT);
+  }
+  for (let waited = 0; waited < FORCE_MS; waited += POLL_MS) {
+    if (!isAlive(recorded)) return;
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, POLL_MS);
+  }
+  signalProcess(recorded, SIGKILL);
 }

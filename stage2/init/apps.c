@@ -45,7 +45,7 @@ static bool is_over(const struct app *app)
 static void app_ended(struct app *app, int status);
 
 /* The child: from here on nothing returns. */
-static _Noreturn void become(struct app *app, const char *plan, int cgroup_procs)
+static _Noreturn void become(struct app *app, const char *plan, int cgroup_procs, int start_pipe)
 {
     reset_signals();
     setsid();
@@ -55,11 +55,13 @@ static _Noreturn void become(struct app *app, const char *plan, int cgroup_procs
     int fd = open(plan, O_RDONLY | O_NOFOLLOW);
     if (fd < 0)
         die_errno("can't start app \"%s\": can't read %s", app->name, plan);
-    if (keep_fds_at_exec(&fd, 1) >= 0)
+    int kept[] = { fd, start_pipe };
+    if (keep_fds_at_exec(kept, 2) >= 0)
         die_errno("can't start app \"%s\": can't arrange its descriptors", app->name);
-    char number[16];
+    char number[16], status[16];
     snprintf(number, sizeof number, "%d", fd);
-    char *argv[] = { (char *)"launch", (char *)"--plan-fd", number, NULL };
+    snprintf(status, sizeof status, "%d", start_pipe);
+    char *argv[] = { (char *)"launch", (char *)"--plan-fd", number, (char *)"--status-fd", status, NULL };
     execv(LAUNCH, argv);
     die_errno("can't start app \"%s\": can't execute " LAUNCH, app->name);
 }
@@ -78,17 +80,23 @@ static bool run_phase(struct app *app, enum phase phase, const char *plan)
         finish_streams(app);
         return false;
     }
-    pid_t pid = fork();
+    int ends[2] = { -1, -1 };
+    pid_t pid = pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0 ? -1 : fork();
     if (pid == 0)
-        become(app, plan, procs);
+        become(app, plan, procs, ends[1]);
     if (procs >= 0)
         close(procs);
+    if (ends[1] >= 0)
+        close(ends[1]);
+    if (pid < 0 && ends[0] >= 0)
+        close(ends[0]);
     if (pid < 0) {
         say("can't start app \"%s\": %s", app->name, strerror(errno));
         finish_streams(app);
         return false;
     }
     streams_started(app);
+    app->start_pipe = ends[0];
     app->pid = pid;
     app->phase = phase;
     if (phase == PHASE_APP) {
@@ -273,6 +281,17 @@ static void app_ended(struct app *app, int status)
         advance();
 }
 
+/* What the launcher and stage2 said: 'R' last of all when the app's own program was executed. */
+static bool was_executed(struct app *app)
+{
+    char bytes[8];
+    ssize_t length = app->start_pipe < 0 ? 0 : read(app->start_pipe, bytes, sizeof bytes);
+    if (app->start_pipe >= 0)
+        close(app->start_pipe);
+    app->start_pipe = -1;
+    return length > 0 && bytes[length - 1] == 'R';
+}
+
 bool app_process_ended(pid_t pid, int wait_status)
 {
     for (struct app *app = pod.apps; app; app = app->next) {
@@ -281,6 +300,9 @@ bool app_process_ended(pid_t pid, int wait_status)
         int status = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status);
         finish_streams(app);
         enum phase phase = app->phase;
+        bool executed = was_executed(app);
+        if (phase == PHASE_APP && !executed)
+            write_status(app->name, "-failed", "");
         if (phase == PHASE_PRE_START && status == 0 && app->state == STATE_RUNNING) {
             if (!run_phase(app, PHASE_APP, app->launch))
                 app_ended(app, EXIT_FAILED);

@@ -50,6 +50,7 @@ struct app {
     enum state state;
     enum phase phase;
     pid_t pid;
+    int start_pipe;   /* says whether the program was executed; -1: none */
     int status;       /* of its last end: exit code, 128+n, 254; -1: none yet */
     bool asked;       /* it was stopped by request: not a failure */
     bool removed;

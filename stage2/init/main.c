@@ -87,7 +87,9 @@ static void take_signal(int number)
     if (number == SIGTERM || number == SIGINT || number == SIGRTMIN + 3 || number == SIGPWR) {
         end_pod(-1, stop_asked ? 0 : -1);
         stop_asked = true;
-    } else if (number == SIGHUP || number == SIGUSR1 || number == SIGUSR2 || number == SIGWINCH)
+    } else if (number == SIGQUIT)
+        end_pod(-1, 0);
+    else if (number == SIGHUP || number == SIGUSR1 || number == SIGUSR2 || number == SIGWINCH)
         pass_on(number);
 }
 

@@ -72,6 +72,7 @@ static bool begin_app(struct plan *plan, const struct step *step)
     app->modes[1] = app->modes[2] = MODE_INHERIT;
     app->status = -1;
     app->cgroup = -1;
+    app->start_pipe = -1;
     struct app **last = &pod.apps;
     while (*last)
         last = &(*last)->next;

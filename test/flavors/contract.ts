@@ -35,6 +35,10 @@ export interface FlavorTraits {
   readonly hostNetwork: boolean;
   /** --no-overlay is honoured. */
   readonly copies: boolean;
+  /** Standard input reaches the app without --interactive. */
+  readonly readsInput: boolean;
+  /** Limits on memory are kept by cgroups of version 1, too. */
+  readonly limitsByV1: boolean;
   /** Names of the host's processes are seen in the pod. */
   readonly hostProcesses: boolean;
 }
@@ -177,7 +181,8 @@ export function flavorContract(traits: FlavorTraits): void {
     describe('streams', () => {
       it('binary input and output pass untouched', async () => {
         const input = Buffer.from(Array.from({ length: 70_000 }, (_, index) => index % 256));
-        const ended = await run('exec cat', { input });
+        const pod = traits.readsInput ? [] : ['--interactive'];
+        const ended = await run('exec cat', { input, pod });
         expect(ended.status).toBe(0);
         expect(ended.bytes.equals(input)).toBe(true);
       });
@@ -449,7 +454,7 @@ export function flavorContract(traits: FlavorTraits): void {
           '--seccomp=mode=remove,errno=EPERM,mount',
           '--rlimit=nofile=100:200',
           '--oom-score-adj=100',
-          ...(existsSync('/sys/fs/cgroup/memory') ? ['--memory=64Mi'] : []),
+          ...(traits.limitsByV1 && existsSync('/sys/fs/cgroup/memory') ? ['--memory=64Mi'] : []),
         ],
       };
       it('has the command’s own status, input and output', async () => {

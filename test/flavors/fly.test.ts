@@ -29,6 +29,8 @@ flavorContract({
   keepsStatus: false,
   hostNetwork: true,
   copies: true,
+  readsInput: true,
+  limitsByV1: true,
   hostProcesses: true,
 });
 

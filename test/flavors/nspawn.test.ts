@@ -7,5 +7,7 @@ flavorContract({
   keepsStatus: true,
   hostNetwork: false,
   copies: true,
+  readsInput: false,
+  limitsByV1: false,
   hostProcesses: false,
 });
