@@ -73,6 +73,7 @@ void run_join_cgroups(const struct step *step);
 void run_supervise(const struct step *step);
 
 /* start.c */
+void run_environment(const struct step *step);
 void prepare_start(const char *app_plan);
 void run_start(const struct step *step);
 void run_exec(const struct step *step);

@@ -180,6 +180,13 @@ void run_start(const struct step *step)
     die_errno("can't execute stage2");
 }
 
+void run_environment(const struct step *step)
+{
+    for (uint32_t i = 1; i < step->count; i++)
+        if (putenv((char *)word_text(step, i)) != 0)
+            die("can't start: no memory");
+}
+
 void run_exec(const struct step *step)
 {
     int passed[1024 + 4];

@@ -130,6 +130,16 @@ static bool check_join_namespaces(struct plan *plan, const struct step *step)
     return check_process(plan, step) && check_namespaces(plan, step, 2);
 }
 
+static bool check_environment(struct plan *plan, const struct step *step)
+{
+    for (uint32_t i = 1; i < step->count; i++) {
+        const char *equals = strchr(word_text(step, i), '=');
+        if (!equals || equals == word_text(step, i))
+            return plan_refuse(plan, "\"%.64s\" is not NAME=VALUE", word_text(step, i));
+    }
+    return true;
+}
+
 static bool check_supervise(struct plan *plan, const struct step *step)
 {
     return is_component(word_text(step, 2)) ||
@@ -139,6 +149,7 @@ static bool check_supervise(struct plan *plan, const struct step *step)
 const struct verb VERBS[] = {
     { "program", 1, 1, false, NULL, NULL },
     { "debug", 0, 0, false, NULL, NULL },
+    { "environment", 1, ANY_NUMBER, false, check_environment, run_environment },
     { "hold", 3, 3, false, check_hold, run_hold },
     { "unshare", 1, 6, false, check_unshare, run_unshare },
     { "propagation", 2, 2, false, check_propagation, run_propagation },
