@@ -12,7 +12,7 @@ import { type Bounds, overBound } from './bounds.ts';
 import { decodeBzip2 } from './bzip2.ts';
 import { decodeXz } from './xz.ts';
 
-const CHUNK = 256 * 1024;
+const CHUNK = 512 * 1024;
 /** So much may lie ready, or the decoder would stand still while a piece becomes files. */
 const AHEAD = 1024 * 1024;
 

@@ -7,6 +7,12 @@ import { ABORT } from './message.ts';
 /** A path, some numbers, and the whitelists of an ACI's manifest, which is at most 4 MiB. */
 const JOB_MAX_BYTES = 32 * 1024 * 1024;
 
+/**
+ * Bytes that a decoder gets at a time. A socket brings 64 KiB, and each time a decoder's thread has used up its
+ * input it stands still until this one, which is busy with what came before, gives it more.
+ */
+const PORTION = 512 * 1024;
+
 export class FrameReader {
   readonly #socket: Socket;
   readonly #head = Buffer.alloc(4);
@@ -17,6 +23,8 @@ export class FrameReader {
   #jobReady: ((job: Buffer | undefined) => void) | undefined;
   #waiting: (Buffer | undefined)[] = [];
   #data: Readable | undefined;
+  #portion: Buffer | undefined;
+  #filled = 0;
   #ended = true;
   #wake: (() => void) | undefined;
 
@@ -60,6 +68,14 @@ export class FrameReader {
     this.#data = undefined;
   }
 
+  #flush(): void {
+    const portion = this.#portion?.subarray(0, this.#filled);
+    this.#portion = undefined;
+    this.#filled = 0;
+    if (portion === undefined || this.#data?.destroyed !== false) return;
+    if (!this.#data.push(portion)) this.#socket.pause();
+  }
+
   #give(job: Buffer | undefined): void {
     if (this.#jobReady === undefined) this.#waiting.push(job);
     else this.#jobReady(job);
@@ -86,8 +102,10 @@ export class FrameReader {
 
   #begin(length: number): void {
     if (length === ABORT || length === 0) {
-      if (length === 0) this.#data?.push(null);
-      else this.#data?.destroy(new TspodError('unpack', 'layer: unpacking was given up'));
+      if (length === 0) {
+        this.#flush();
+        this.#data?.push(null);
+      } else this.#data?.destroy(new TspodError('unpack', 'layer: unpacking was given up'));
       this.#job = [];
       this.#ended = true;
       this.#wake?.();
@@ -101,7 +119,13 @@ export class FrameReader {
     if (this.#job === undefined) {
       // One that failed takes no more, and what comes is thrown away.
       if (this.#data?.destroyed !== false) return;
-      if (!this.#data.push(part)) this.#socket.pause();
+      for (let at = 0; at < part.length; ) {
+        this.#portion ??= Buffer.allocUnsafeSlow(PORTION);
+        const taken = part.copy(this.#portion, this.#filled, at);
+        at += taken;
+        this.#filled += taken;
+        if (this.#filled === PORTION) this.#flush();
+      }
       return;
     }
     this.#job.push(part);
@@ -109,8 +133,10 @@ export class FrameReader {
     const job = Buffer.concat(this.#job);
     this.#job = undefined;
     this.#ended = false;
+    this.#portion = undefined;
+    this.#filled = 0;
     this.#data = new Readable({
-      highWaterMark: 1024 * 1024,
+      highWaterMark: 2 * PORTION,
       read: () => {
         this.#socket.resume();
       },
