@@ -1,4 +1,7 @@
-/* The control socket: one message, one answer. It lies outside every app's root; only root can reach it. */
+/*
+ * The control socket: one message, one answer, each with its length before it (uint32, little-endian). It lies
+ * outside every app's root; only root can reach it. While an answer is owed nothing more is read from that client.
+ */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
@@ -17,20 +20,27 @@
 
 #define PATH "/rkt/control"
 #define MESSAGE (64 * 1024)
+#define LENGTH 4 /* bytes of it */
+#define MAGIC "TSPLAN1\n"
+#define MAGIC_LENGTH 8
 #define CLIENTS 32
 #define MOST_SECONDS 86400u
 
 struct client {
-    struct watch watch;     /* fd -1: free */
+    struct watch watch;      /* fd -1: free */
     struct app *waiting_for; /* its `stop` is answered when the app has ended */
+    unsigned char head[LENGTH];
+    size_t got;       /* of the head and the message */
+    size_t length;    /* of the message */
+    char *message;    /* the plan's magic, then the message; NULL until the head is whole */
 };
 
 static struct client clients[CLIENTS];
 static struct watch listener = { .fd = -1 };
 
 struct answer {
-    unsigned char bytes[MESSAGE];
-    size_t used;
+    unsigned char bytes[LENGTH + MESSAGE];
+    size_t used; /* with the length */
     uint32_t words;
     bool full;
 };
@@ -45,8 +55,8 @@ static void add_word(struct answer *answer, const char *text)
 {
     size_t length = strlen(text);
     if (answer->used == 0)
-        answer->used = 4;
-    if (answer->used + 4 + length + 1 > MESSAGE) {
+        answer->used = LENGTH + 4; /* and the number of words */
+    if (answer->used + 4 + length + 1 > sizeof answer->bytes) {
         answer->full = true;
         return;
     }
@@ -62,15 +72,16 @@ static void drop(struct client *client)
         return;
     watch_remove(&client->watch);
     close(client->watch.fd);
-    client->watch.fd = -1;
-    client->waiting_for = NULL;
+    free(client->message);
+    *client = (struct client){ .watch = { .fd = -1 } };
 }
 
 static void send_answer(struct client *client, struct answer *answer)
 {
-    put_number(answer->bytes, answer->words);
+    put_number(answer->bytes, (uint32_t)(answer->used - LENGTH));
+    put_number(answer->bytes + LENGTH, answer->words);
     /* One that does not read its answers is let go. */
-    if (send(client->watch.fd, answer->bytes, answer->used, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+    if (send(client->watch.fd, answer->bytes, answer->used, MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)answer->used)
         drop(client);
 }
 
@@ -216,25 +227,79 @@ static void serve(struct client *client, const struct step *step)
     }
 }
 
+/* 1: so much was read; 0: nothing is there now; -1: the client is gone. */
+static int take(struct client *client, void *into, size_t length)
+{
+    ssize_t got = recv(client->watch.fd, into, length, MSG_DONTWAIT);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+        return 0;
+    if (got <= 0)
+        return -1;
+    client->got += (size_t)got;
+    return 1;
+}
+
+/* As `take`; 1 when the message is whole. */
+static int take_message(struct client *client)
+{
+    while (client->got < LENGTH) {
+        int taken = take(client, client->head + client->got, LENGTH - client->got);
+        if (taken <= 0)
+            return taken;
+    }
+    if (!client->message) {
+        const unsigned char *head = client->head;
+        client->length = head[0] | (size_t)head[1] << 8 | (size_t)head[2] << 16 | (size_t)head[3] << 24;
+        if (client->length > MESSAGE)
+            return -1;
+        client->message = malloc(MAGIC_LENGTH + client->length + 1);
+        if (!client->message)
+            return -1;
+        memcpy(client->message, MAGIC, MAGIC_LENGTH);
+    }
+    while (client->got < LENGTH + client->length) {
+        size_t done = client->got - LENGTH;
+        int taken = take(client, client->message + MAGIC_LENGTH + done, client->length - done);
+        if (taken <= 0)
+            return taken;
+    }
+    return 1;
+}
+
+static bool is_text(const struct step *step)
+{
+    for (uint32_t i = 0; i < step->count; i++)
+        if (strlen(word_text(step, i)) != step->words[i].length)
+            return false;
+    return true;
+}
+
 static void client_ready(struct watch *watch, uint32_t events)
 {
-    static char message[8 + MESSAGE];
     struct client *client = (struct client *)watch;
     struct plan plan = { 0 };
-    (void)events;
-    ssize_t length = recv(watch->fd, message + 8, MESSAGE, MSG_DONTWAIT | MSG_TRUNC);
-    if (length < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
-    if (length <= 0 || length > MESSAGE) {
-        drop(client);
+    if (client->waiting_for) {
+        if (events & (EPOLLHUP | EPOLLERR))
+            drop(client);
         return;
     }
-    memcpy(message, "TSPLAN1\n", 8);
-    if (!plan_parse(&plan, message, 8 + (size_t)length) || plan.count != 1)
+    int taken = take_message(client);
+    if (taken < 0)
+        drop(client);
+    if (taken <= 0)
+        return;
+    char *message = client->message;
+    client->message = NULL;
+    client->got = 0;
+    if (!plan_parse(&plan, message, MAGIC_LENGTH + client->length) || plan.count != 1 ||
+        !is_text(&plan.steps[0]))
         send_words(client, "error", "the request is malformed");
     else
         serve(client, &plan.steps[0]);
     plan_free(&plan);
+    free(message);
+    if (client->watch.fd >= 0 && client->waiting_for)
+        watch_change(&client->watch, 0);
 }
 
 static void listener_ready(struct watch *watch, uint32_t events)
@@ -245,7 +310,7 @@ static void listener_ready(struct watch *watch, uint32_t events)
         return;
     for (size_t i = 0; i < CLIENTS; i++)
         if (clients[i].watch.fd < 0) {
-            clients[i].watch = (struct watch){ client_ready, fd };
+            clients[i] = (struct client){ .watch = { client_ready, fd } };
             watch_add(&clients[i].watch, EPOLLIN);
             return;
         }
@@ -257,6 +322,7 @@ void app_has_stopped(struct app *app)
     for (size_t i = 0; i < CLIENTS; i++)
         if (clients[i].watch.fd >= 0 && clients[i].waiting_for == app) {
             clients[i].waiting_for = NULL;
+            watch_change(&clients[i].watch, EPOLLIN);
             send_words(&clients[i], "ok", NULL);
         }
 }
@@ -267,7 +333,7 @@ void open_control(void)
     for (size_t i = 0; i < CLIENTS; i++)
         clients[i].watch.fd = -1;
     unlink(PATH);
-    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     mode_t mask = umask(0177);
     if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, CLIENTS) < 0)
         die_errno("can't open the control socket " PATH);
