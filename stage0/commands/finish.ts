@@ -102,9 +102,10 @@ function fromFolder(pod: PodView, args: FinishArgs): AboutPod {
     flavor: readFlavorName(pod.dir),
     apps: apps.map(({ name, image }) => ({
       name,
-      exitCode: failed.some(app => app.name === name)
-        ? null
-        : (codes.get(name) ?? appExitCode(args)),
+      exitCode:
+        args.kind === 'failed' || failed.some(app => app.name === name)
+          ? null
+          : (codes.get(name) ?? appExitCode(args)),
       image: { name: image.name, id: image.id, manifestDigest: image.manifestDigest },
     })),
     createdAt: timeOf(join(pod.dir, 'pod-created')),
