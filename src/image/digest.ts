@@ -21,7 +21,9 @@ export function parseDigest(text: unknown, what: string): Digest {
   throw new TspodError('protocol', `${what}: ${shown} is not a sha256 or sha512 digest`);
 }
 
-export function digestAlgorithm(digest: Digest): 'sha256' | 'sha512' {
+export type DigestAlgorithm = 'sha256' | 'sha512';
+
+export function digestAlgorithm(digest: Digest): DigestAlgorithm {
   return digest.startsWith('sha256:') ? 'sha256' : 'sha512';
 }
 

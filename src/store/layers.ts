@@ -25,7 +25,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { errnoOf, systemError, TspodError } from '../errors.ts';
-import { type Digest, isDigest } from '../image/digest.ts';
+import { type Digest, digestAlgorithm, isDigest } from '../image/digest.ts';
 import type { Packing } from '../image/oci.ts';
 import { faultPoint } from '../sys/fault.ts';
 import { native } from '../sys/native.ts';
@@ -248,7 +248,7 @@ class PartialLayer {
       // The root of an image that has no entry for it; mkdir's mode is subject to the umask.
       chmodSync(tree, 0o755);
       faultPoint('store-layer-begin');
-      return this.#form.begin(tree, this.#packing);
+      return this.#form.begin(tree, this.#packing, digestAlgorithm(this.#diffId));
     } catch (error) {
       this.#remove();
       throw systemError(`layer ${this.#diffId}: can't unpack`, error);

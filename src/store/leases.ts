@@ -15,7 +15,9 @@ import type { Layout } from './layout.ts';
 import { withStoreLock } from './locks.ts';
 import type { Lease } from './types.ts';
 
-export function openLease(layout: Layout): Lease & { readonly held: boolean } {
+export function openLease(
+  layout: Layout,
+): Pick<Lease, 'add' | 'release'> & { readonly path: string; readonly held: boolean } {
   // Unique without asking for random bytes, whose first one costs a run 0.2 ms.
   const path = `${layout.leases}/${process.pid}.${process.hrtime.bigint()}`;
   let fd: number | undefined = withStoreLock(layout, 'shared', () => {
@@ -30,6 +32,7 @@ export function openLease(layout: Layout): Lease & { readonly held: boolean } {
   });
   const named = new Set<Digest>();
   return {
+    path,
     get held() {
       return fd !== undefined;
     },
@@ -57,11 +60,15 @@ export function openLease(layout: Layout): Lease & { readonly held: boolean } {
   };
 }
 
-/** What live leases name. Removes the files of dead ones. Call with the store lock held exclusively. */
-export function leasedDigests(layout: Layout): Set<Digest> {
+/**
+ * What live leases name, but for the one at `except`. Removes the files of dead ones. Call with the store lock
+ * held exclusively.
+ */
+export function leasedDigests(layout: Layout, except?: string): Set<Digest> {
   const leased = new Set<Digest>();
   for (const name of readdirSync(layout.leases)) {
     const path = `${layout.leases}/${name}`;
+    if (path === except) continue;
     let fd: number;
     try {
       fd = openSync(path, 'r');

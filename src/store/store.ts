@@ -20,12 +20,15 @@ import {
 import { faultPoint } from '../sys/fault.ts';
 import { openBlobStore, readStored, verifyBlob } from './blobs.ts';
 import { Database } from './database.ts';
+import { imageDigests } from './digests.ts';
 import { collectGarbage } from './gc.ts';
 import { lastUse, markUsed, removeImageRecord, writeImageRecord } from './image-record.ts';
 import { type Layers, openLayerStore, settleLayers } from './layers.ts';
 import { Layout } from './layout.ts';
-import { openLease } from './leases.ts';
+import { leasedDigests, openLease } from './leases.ts';
 import { withStoreLock } from './locks.ts';
+import { removeTree } from './remove-tree.ts';
+import { moveToTrash } from './trash.ts';
 import type { BlobStore, Download, ImageRecord, LayerForm, Lease, Store } from './types.ts';
 
 /** rkt: `image ID too short`. */
@@ -55,7 +58,7 @@ class FileStore implements Store {
   readonly layers: Layers;
   readonly #layout: Layout;
   readonly #database: Database;
-  readonly #leases = new Set<Lease>();
+  readonly #leases = new Set<Pick<Lease, 'release'>>();
   readonly #readOnly: boolean;
 
   constructor(layout: Layout, options: StoreOptions) {
@@ -75,6 +78,7 @@ class FileStore implements Store {
     this.#leases.add(lease);
     return {
       add: (...digests) => lease.add(...digests),
+      discard: digest => this.#discardBlob(digest, lease.path),
       release: () => {
         lease.release();
         this.#leases.delete(lease);
@@ -239,6 +243,17 @@ class FileStore implements Store {
     for (const lease of this.#leases) lease.release();
     this.#leases.clear();
     this.#database.close();
+  }
+
+  /** See Lease.discard. Decided and moved as gc does: under the exclusive lock, leases before images. */
+  #discardBlob(digest: Digest, lease: string): void {
+    const trash = withStoreLock(this.#layout, 'exclusive', () => {
+      const named =
+        leasedDigests(this.#layout, lease).has(digest) ||
+        this.#database.all().some(image => imageDigests(image).includes(digest));
+      return named ? undefined : moveToTrash(this.#layout, this.#layout.blob(digest));
+    });
+    if (trash !== undefined) removeTree(trash);
   }
 
   /** Bytes of the blobs and of the unpacked layers, which all have to be there. */

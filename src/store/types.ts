@@ -21,7 +21,7 @@
  *   cas/v1/lock                               the store lock, see docs/store.md
  */
 import type { AppcImageManifest } from '../image/appc-manifest.ts';
-import type { Digest } from '../image/digest.ts';
+import type { Digest, DigestAlgorithm } from '../image/digest.ts';
 import type { Descriptor, ImageConfig, ImageManifest, Packing, Raw } from '../image/oci.ts';
 
 /** What said that an image may run; kept with the image and with every pod made from it. */
@@ -156,9 +156,9 @@ export interface LayerForm {
   unavailable(): string | undefined;
   /**
    * Starts an unpack into `folder` (exists, empty, on the store's file system). The caller renames
-   * `folder` into place after `finish` gave the expected diff-id.
+   * `folder` into place after `finish` gave the expected diff-id, which is made with `algorithm`.
    */
-  begin(folder: string, packing: Packing): LayerSink;
+  begin(folder: string, packing: Packing, algorithm: DigestAlgorithm): LayerSink;
   /** What the launcher mounts for a layer at `folder`. */
   tree(folder: string): LayerTree;
   root(folder: string): LayerRoot;
@@ -210,6 +210,11 @@ export interface LayerStore {
 export interface Lease {
   /** From now on gc leaves these alone. */
   add(...digests: readonly Digest[]): void;
+  /**
+   * Removes a blob that turned out to be of no use, which else would lie there until gc. It stays where an
+   * image or another lease names it.
+   */
+  discard(digest: Digest): void;
   release(): void;
 }
 

@@ -334,7 +334,7 @@ async function fetchFrom(
   const progress = openProgress();
   try {
     const onWait = () => warn(context, 'another process is fetching the same layer, waiting...');
-    await fetchLayers({ store, source, progress, onWait, stop }, wanted);
+    await fetchLayers({ store, lease, source, progress, onWait, stop }, wanted);
   } finally {
     progress.close();
   }

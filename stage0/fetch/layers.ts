@@ -9,7 +9,7 @@ import { TspodError } from '../../src/errors.ts';
 import type { Digest } from '../../src/image/digest.ts';
 import type { AciTransform, Compression, Descriptor, Packing } from '../../src/image/oci.ts';
 import { shortDigest } from '../../src/image/reference.ts';
-import type { BlobWriter, Store } from '../../src/store/types.ts';
+import type { BlobWriter, Lease, Store } from '../../src/store/types.ts';
 import { usedUp } from '../../src/sys/scavenge.ts';
 import type { Progress, ProgressItem } from '../progress.ts';
 import { checkCompression, compressionOfBytes, SNIFF_BYTES } from './compression.ts';
@@ -28,6 +28,7 @@ export interface WantedLayer {
 
 export interface LayerContext {
   readonly store: Store;
+  readonly lease: Pick<Lease, 'discard'>;
   readonly source: Pick<ImageSource, 'blob'>;
   readonly progress: Progress;
   /** Told once per layer that another process is writing. */
@@ -72,7 +73,13 @@ function distinct(layers: readonly WantedLayer[]): WantedLayer[] {
 async function fetchLayer(context: LayerContext, layer: WantedLayer): Promise<void> {
   const { blob } = layer;
   const item = context.progress.add(shortDigest(blob.digest), blob.size);
-  await downloadLayer(context, layer, item);
+  try {
+    await downloadLayer(context, layer, item);
+  } catch (error) {
+    // What has its own digest and is still no such layer helps nobody.
+    if (isUnpackFailure(error)) context.lease.discard(blob.digest);
+    throw error;
+  }
   item.done('done');
 }
 
@@ -126,6 +133,10 @@ type LayerWriter = NonNullable<Awaited<ReturnType<Store['layers']['open']>>>;
 /** Failures that a wrong blob would explain. */
 const UNPACK_CODES: ReadonlySet<string> = new Set(['unpack', 'digest', 'protocol']);
 
+function isUnpackFailure(error: unknown): error is TspodError {
+  return error instanceof TspodError && UNPACK_CODES.has(error.code);
+}
+
 /** Blob and layer in one pass. */
 async function streamLayer(
   { store, source, onWait, stop }: LayerContext,
@@ -140,9 +151,7 @@ async function streamLayer(
     try {
       await work();
     } catch (error) {
-      if (!(error instanceof TspodError && UNPACK_CODES.has(error.code))) {
-        throw error;
-      }
+      if (!isUnpackFailure(error)) throw error;
       unpackFailure = error;
       await layer?.abort();
       layer = undefined;

@@ -98,7 +98,7 @@ async function* readArchive(
 async function unpack(job: Extract<Job, { job: 'unpack' }>): Promise<Unpacked> {
   const rewriter = job.aci ? new AciRewriter(readTransform(), { bounds: job.bounds }) : undefined;
   const input = openInput(job);
-  const hash = createHash('sha256');
+  const hash = createHash(job.algorithm);
   const extractor = new Extractor();
   const reader = new TarReader(extractor, job.bounds);
   const take = (piece: Buffer) => {
@@ -113,7 +113,7 @@ async function unpack(job: Extract<Job, { job: 'unpack' }>): Promise<Unpacked> {
   reader.end();
   extractor.finish();
   return {
-    diffId: `sha256:${hash.digest('hex')}`,
+    diffId: `${job.algorithm}:${hash.digest('hex')}`,
     bytes: extractor.bytes,
     entries: extractor.entries,
   };

@@ -5,7 +5,7 @@
 import { lstatSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { errnoOf, systemError, TspodError } from '../../src/errors.ts';
-import { parseDigest } from '../../src/image/digest.ts';
+import { type DigestAlgorithm, parseDigest } from '../../src/image/digest.ts';
 import { compressionOf, type Packing, transformOf } from '../../src/image/oci.ts';
 import { removeTree } from '../../src/store/remove-tree.ts';
 import type { LayerForm, LayerSink } from '../../src/store/types.ts';
@@ -28,7 +28,8 @@ export function makeDirectoryForm(options: DirectoryOptions = {}): LayerForm {
   return {
     name: 'directory',
     unavailable: () => (process.geteuid?.() === 0 ? undefined : 'unpacking layers needs root'),
-    begin: (folder, packing) => new DirectorySink(resolve(folder), packing, options),
+    begin: (folder, packing, algorithm) =>
+      new DirectorySink(resolve(folder), packing, algorithm, options),
     tree: folder => ({ form: 'directory', path: folder }),
     root: folder => {
       const { mode, uid, gid } = lstatSync(folder);
@@ -52,7 +53,12 @@ class DirectorySink implements LayerSink {
   readonly #folder: string;
   readonly #child: UnpackChild;
 
-  constructor(folder: string, packing: Packing, options: DirectoryOptions) {
+  constructor(
+    folder: string,
+    packing: Packing,
+    algorithm: DigestAlgorithm,
+    options: DirectoryOptions,
+  ) {
     const compression = compressionOf(packing);
     this.#folder = folder;
     this.#child = new UnpackChild(
@@ -60,6 +66,7 @@ class DirectorySink implements LayerSink {
         job: 'unpack',
         folder,
         compression,
+        algorithm,
         bounds: options.bounds ?? DEFAULT_BOUNDS,
         idleMs: options.inputIdleMs ?? INPUT_IDLE_MS,
       },

@@ -4,6 +4,7 @@
  * than an argument: they come as JSON on descriptor 3.
  */
 import { type ErrorCode, TspodError } from '../../src/errors.ts';
+import type { DigestAlgorithm } from '../../src/image/digest.ts';
 import type { Compression } from '../../src/image/oci.ts';
 import type { Bounds } from './bounds.ts';
 
@@ -14,6 +15,8 @@ export type Job =
       /** Absolute; the layer's root. */
       readonly folder: string;
       readonly compression: Compression;
+      /** Of the diff-id. */
+      readonly algorithm: DigestAlgorithm;
       readonly bounds: Bounds;
       /** The blob is an ACI; what to do with it is on descriptor 3. */
       readonly aci?: true;

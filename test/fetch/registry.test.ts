@@ -1,6 +1,6 @@
 /** Fetching from a registry that behaves, and from ones that do not. */
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { TspodError } from '../../src/errors.ts';
@@ -276,6 +276,7 @@ describe('attacks', () => {
     const lying = makeImage(['tar'], { diffIds: [sha256('other')] });
     expect((await refused(undefined, lying)).error.code).toBe('digest');
     expect(store.layers.has(sha256('other'))).toBe(false);
+    expect(readdirSync(join(dir, 'cas/v1/blobs/sha256'))).toEqual([]);
   });
 
   test('Docker schema 1 is refused by name', async () => {

@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { TspodError } from '../../src/errors.ts';
-import type { Digest } from '../../src/image/digest.ts';
+import { type Digest, parseDigest } from '../../src/image/digest.ts';
 import type { Compression } from '../../src/image/oci.ts';
 import { openStore } from '../../src/store/store.ts';
 import type { LayerForm, LayerTree, Store } from '../../src/store/types.ts';
@@ -406,6 +406,20 @@ export function layerContract(form: LayerForm, options: ContractOptions = {}): v
         expect(children()).toEqual([]);
         await store.layers.rest();
         store.close();
+      });
+
+      test('a diff-id of sha512', async () => {
+        const bytes = tar(ORDINARY);
+        const diffId = parseDigest(
+          `sha512:${createHash('sha512').update(bytes).digest('hex')}`,
+          'test',
+        );
+        const tree = await unpack(gzipSync(bytes), 'gzip', 65_536, diffId);
+        expect(withoutTimes(tree)).toEqual(withoutTimes(await unpack(bytes)));
+        const wrong = parseDigest(`sha512:${'0'.repeat(128)}`, 'test');
+        await expect(unpack(bytes, 'none', 65_536, wrong)).rejects.toThrow(
+          `its uncompressed content has the digest ${diffId}`,
+        );
       });
 
       test('a wrong diff-id leaves nothing', async () => {

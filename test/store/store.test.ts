@@ -302,6 +302,26 @@ describe('layers', () => {
     expect(readdirSync(join(folder.path, 'cas/v1/tmp'))).toEqual([]);
   });
 
+  test('a blob of no use goes at once, unless an image or another lease names it', () => {
+    using folder = temporaryFolder();
+    const store = openTestStore(folder.path);
+    const bytes = Buffer.from('of no use');
+    const digest = sha256(bytes);
+    const own = store.lease();
+    own.add(digest);
+    store.blobs.put(bytes, digest);
+    const other = openTestStore(folder.path).lease();
+    other.add(digest);
+    own.discard(digest);
+    expect(store.blobs.has(digest)).toBe(true);
+    other.release();
+    own.discard(digest);
+    expect(store.blobs.has(digest)).toBe(false);
+    expect(readdirSync(join(folder.path, 'cas/v1/tmp'))).toEqual([]);
+    own.discard(digest);
+    own.release();
+  });
+
   test('wrong diff-id: refused, and nothing is left', async () => {
     using folder = temporaryFolder();
     const { layers } = openTestStore(folder.path);

@@ -180,7 +180,7 @@ describe('exhausting the unpacker', () => {
   it('CVE-2021-20291: input that stops coming ends the unpack', async () => {
     const root = join(testFolder(), 'ours');
     mkdirSync(root);
-    const sink = makeDirectoryForm({ inputIdleMs: 300 }).begin(root, 'none');
+    const sink = makeDirectoryForm({ inputIdleMs: 300 }).begin(root, 'none', 'sha256');
     await sink.write(tar({ name: 'a', data: 'b' }).subarray(0, 700));
     const stalled = async (): Promise<void> => {
       for (;;) {
@@ -196,7 +196,7 @@ describe('exhausting the unpacker', () => {
   it('an abort at any time leaves neither process nor folder', async () => {
     const root = join(testFolder(), 'ours');
     mkdirSync(root);
-    const sink = makeDirectoryForm().begin(root, 'none');
+    const sink = makeDirectoryForm().begin(root, 'none', 'sha256');
     await sink.write(tar({ name: 'a', data: Buffer.alloc(5e6) }).subarray(0, 2e6));
     await sink.abort();
     await sink.abort();

@@ -35,6 +35,7 @@ export async function unpack(
   const sink = (options.form ?? directoryForm).begin(
     root,
     options.packing ?? options.compression ?? 'none',
+    'sha256',
   );
   try {
     const source: AsyncIterable<Uint8Array> | Buffer[] =

@@ -479,10 +479,8 @@ class AciFetch {
     const onWait = () =>
       warn(this.#context, 'another process is fetching the same layer, waiting...');
     const stop = new AbortController();
-    await fetchLayers(
-      { store: this.#store, source, progress: this.#options.progress, onWait, stop },
-      wanted,
-    );
+    const { lease, progress } = this.#options;
+    await fetchLayers({ store: this.#store, lease, source, progress, onWait, stop }, wanted);
   }
 }
 

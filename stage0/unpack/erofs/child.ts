@@ -62,13 +62,13 @@ function create(path: string): number {
 }
 
 async function index(
-  { folder, compression, transform, bounds }: IndexJob,
+  { folder, compression, algorithm, transform, bounds }: IndexJob,
   frames: FrameReader,
   working: () => void,
 ): Promise<Indexed> {
   const tar = create(`${folder}/${TAR_FILE}`);
   try {
-    const hash = createHash('sha256');
+    const hash = createHash(algorithm);
     const indexer = new ErofsIndexer();
     const reader = new TarReader(indexer, bounds);
     const rewriter = transform && new AciRewriter(transform, { bounds });
@@ -102,7 +102,7 @@ async function index(
       closeSync(fd);
     }
     return {
-      diffId: `sha256:${hash.digest('hex')}`,
+      diffId: `${algorithm}:${hash.digest('hex')}`,
       bytes: tarBytes + metaBytes,
       entries: indexer.entries,
     };

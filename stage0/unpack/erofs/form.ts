@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { systemError, TspodError } from '../../../src/errors.ts';
-import { parseDigest } from '../../../src/image/digest.ts';
+import { type DigestAlgorithm, parseDigest } from '../../../src/image/digest.ts';
 import { compressionOf, type Packing, transformOf } from '../../../src/image/oci.ts';
 import { removeTree } from '../../../src/store/remove-tree.ts';
 import type { LayerForm, LayerRoot, LayerSink } from '../../../src/store/types.ts';
@@ -34,8 +34,12 @@ export function makeErofsForm(dir: string, options: ErofsOptions = {}): LayerFor
   return {
     name: 'erofs',
     unavailable: () => erofsSupport(dir).unavailable,
-    begin: (folder, packing) =>
-      new ErofsSink(resolve(folder), packing, options.bounds ?? DEFAULT_BOUNDS, processFor),
+    begin: (folder, packing, algorithm) =>
+      new ErofsSink(
+        resolve(folder),
+        { packing, algorithm, bounds: options.bounds ?? DEFAULT_BOUNDS },
+        processFor,
+      ),
     tree: folder => ({
       form: 'erofs',
       meta: `${folder}/${META_FILE}`,
@@ -91,14 +95,19 @@ function isObject(value: unknown): value is Record<string, unknown> {
 /** `FOLDER` is three below the store's folder for what is being written: `layer.…/new/tree`. */
 const LEVELS = 3;
 
+interface Wanted {
+  readonly packing: Packing;
+  readonly algorithm: DigestAlgorithm;
+  readonly bounds: Bounds;
+}
+
 class ErofsSink implements LayerSink {
   readonly #folder: string;
   readonly #stream: Promise<IndexStream>;
 
   constructor(
     folder: string,
-    packing: Packing,
-    bounds: Bounds,
+    { packing, algorithm, bounds }: Wanted,
     processFor: (root: string) => IndexProcess,
   ) {
     this.#folder = folder;
@@ -112,6 +121,7 @@ class ErofsSink implements LayerSink {
     this.#stream = processFor(root).begin({
       folder: `/${inside}`,
       compression: compressionOf(packing),
+      algorithm,
       bounds,
       ...(transform === undefined ? {} : { transform }),
     });

@@ -7,6 +7,7 @@
  */
 
 import type { ErrorCode } from '../../../src/errors.ts';
+import type { DigestAlgorithm } from '../../../src/image/digest.ts';
 import type { AciTransform, Compression } from '../../../src/image/oci.ts';
 import type { LayerRoot } from '../../../src/store/types.ts';
 import type { Bounds } from '../bounds.ts';
@@ -25,6 +26,8 @@ export interface IndexJob {
   /** As the child sees it: it is confined to the store's folder for what is being written. */
   readonly folder: string;
   readonly compression: Compression;
+  /** Of the diff-id. */
+  readonly algorithm: DigestAlgorithm;
   readonly transform?: AciTransform;
   readonly bounds: Bounds;
 }
