@@ -300,7 +300,7 @@ function isolatorsOf(flags: AppFlags): readonly Isolator[] {
 }
 
 /** appc's "AC Identifier": what a name of an annotation is made of. */
-function annotation(text: string): NameValue {
+export function annotation(text: string): NameValue {
   const pair = parseNameValue(text, 'annotation');
   if (!/^[a-z0-9]+(?:[-._~/][a-z0-9]+)*$/.test(pair.name)) {
     throw new TspodError(
@@ -311,7 +311,8 @@ function annotation(text: string): NameValue {
   return pair;
 }
 
-function texts<K extends 'userAnnotations' | 'userLabels'>(
+/** `K=V` pairs as one map, left out when there is none. */
+export function texts<K extends 'userAnnotations' | 'userLabels'>(
   key: K,
   list: readonly string[],
   flag: string,

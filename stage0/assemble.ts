@@ -10,6 +10,7 @@ import {
   APPC_VERSION,
   type ExposedPort,
   type Mount,
+  type NameValue,
   type PodManifest,
   type RuntimeApp,
   type Volume,
@@ -18,17 +19,20 @@ import { type Digest, fromAppcHash } from '../src/image/digest.ts';
 import { parseDns, parseHosts } from '../src/pod/dns.ts';
 import { appRoot } from '../src/pod/folder.ts';
 import { POD_MANIFEST_MAX_BYTES, parsePodManifest } from '../src/pod/manifest.ts';
+import { MUTABLE_ANNOTATION } from '../src/pod/mutable.ts';
 import { isAcName } from '../src/pod/names.ts';
 import type { Pod, PodApp, RootFs, RuntimeOptions } from '../src/pod/pod.ts';
 import { parseMount, parseVolume, placeVolumes, resolveSource } from '../src/pod/volumes.ts';
 import type { ImageRecord, LayerTree } from '../src/store/types.ts';
 import type { Flavor } from '../stage1-flavors/flavor.ts';
-import type { ImageArgs, NetworkArgs, PodArgs } from './args/types.ts';
+import type { ImageArgs, NetworkArgs, PodArgs, SandboxArgs } from './args/types.ts';
 import {
+  annotation,
   appFromFlags,
   appFromManifest,
   type StoredImage,
   sharedEnvironment,
+  texts,
 } from './assemble-app.ts';
 
 export type { StoredImage } from './assemble-app.ts';
@@ -63,6 +67,7 @@ export function assemblePod(input: AssembleInput): Pod {
   const options = runtimeOptions(context, args, {
     finish: input.finish,
     privateUsers: args.privateUsers,
+    noOverlay: args.noOverlay,
   });
   if (options.interactive && args.images.length > 1) {
     throw new TspodError('usage', 'interactive option only supports one image');
@@ -84,7 +89,11 @@ export function assemblePod(input: AssembleInput): Pod {
 export function runtimeOptions(
   context: Context,
   args: NetworkArgs,
-  more: { readonly finish: readonly string[] | undefined; readonly privateUsers: boolean },
+  more: {
+    readonly finish: readonly string[] | undefined;
+    readonly privateUsers: boolean;
+    readonly noOverlay: boolean;
+  },
 ): RuntimeOptions {
   const { hostname, ipc, net } = args;
   if (
@@ -113,6 +122,7 @@ export function runtimeOptions(
     interactive: args.interactive,
     privateUsers: more.privateUsers,
     mdsRegister: args.mdsRegister,
+    ...(more.noOverlay ? { noOverlay: true } : {}),
     insecure: {
       capabilities: context.insecure.has('capabilities'),
       paths: context.insecure.has('paths'),
@@ -124,14 +134,17 @@ export function runtimeOptions(
   };
 }
 
+/** What of it the last part of the assembly needs. */
+export type JoinInput = Pick<AssembleInput, 'context' | 'overlay' | 'layerTree'>;
+
 /** Apps with the image of each, before volumes are placed. */
-interface Parts {
+export interface Parts {
   readonly manifest: PodManifest;
   readonly images: ReadonlyMap<string, StoredImage>;
 }
 
 function partsFromFlags({ args, context, images }: AssembleInput): Parts {
-  if (images.length === 0) {
+  if (images.length === 0 && args.sandbox === undefined) {
     throw new TspodError('usage', 'must provide at least one image or specify the pod manifest');
   }
   const environment = sharedEnvironment(args, context.command === 'prepare');
@@ -155,11 +168,17 @@ function partsFromFlags({ args, context, images }: AssembleInput): Parts {
       apps,
       volumes: volumesOf(args.volumes),
       isolators: [],
-      annotations: [],
+      annotations: args.sandbox === undefined ? [] : sandboxAnnotations(args.sandbox),
       ports: args.ports.map(text => exposedPort(text, apps)),
+      ...texts('userAnnotations', args.sandbox?.userAnnotations ?? [], 'user-annotation'),
+      ...texts('userLabels', args.sandbox?.userLabels ?? [], 'user-label'),
     },
     images: byApp,
   };
+}
+
+function sandboxAnnotations(sandbox: SandboxArgs): readonly NameValue[] {
+  return [{ name: MUTABLE_ANNOTATION, value: 'true' }, ...sandbox.annotations.map(annotation)];
 }
 
 function volumesOf(flags: readonly string[]): readonly Volume[] {
@@ -246,7 +265,7 @@ export function readPodManifest(file: string): PodManifest {
  * promise, so nothing is mounted. Under a read-only root it must be writable all the same and becomes an
  * empty volume, with rkt's warning; so does that of an ACI, whose image expects something from outside there.
  */
-function joinParts(input: AssembleInput, parts: Parts): Pick<Pod, 'manifest' | 'apps'> {
+export function joinParts(input: JoinInput, parts: Parts): Pick<Pod, 'manifest' | 'apps'> {
   const volumes = parts.manifest.volumes.map(resolveSource);
   const runtimeApps: RuntimeApp[] = [];
   const placements: { app: RuntimeApp; image: StoredImage }[] = [];
@@ -308,7 +327,7 @@ function imageUse({
   };
 }
 
-function rootFs(app: string, record: ImageRecord, { overlay, layerTree }: AssembleInput): RootFs {
+function rootFs(app: string, record: ImageRecord, { overlay, layerTree }: JoinInput): RootFs {
   const layers = record.layers.map(({ diffId }) => layerTree(diffId));
   // An image of no layers (FROM scratch, nothing added) has nothing to lay over.
   if (!overlay || layers.length === 0) return { kind: 'copy', layers };

@@ -55,7 +55,7 @@ export async function withPlannedPod<T>(
 ): Promise<T> {
   requireRoot(context.command);
   if (args.podName !== undefined) checkPodName(args.podName);
-  const flavor = await selectFlavor(context, args.stage1);
+  const flavor = await selectFlavor(context, args.stage1, args.sandbox && 'nspawn');
   const overlay = canOverlay(context, args);
   // A copy is made of plain files.
   const forms = overlay ? layerForms(context.dir) : [directoryForm];
@@ -94,7 +94,7 @@ export async function withPlannedPod<T>(
  * Without the layers that an opaque root of a higher one hides (`.wh..wh..opq` at the top of a layer):
  * overlayfs heeds the attribute on every folder but a layer's root.
  */
-function withVisibleLayers(pod: Pod, store: Store): Pod {
+export function withVisibleLayers(pod: Pod, store: Store): Pod {
   return {
     ...pod,
     apps: pod.apps.map(app => {
@@ -105,7 +105,7 @@ function withVisibleLayers(pod: Pod, store: Store): Pod {
   };
 }
 
-function relativeTo(dir: string, tree: LayerTree): LayerTree {
+export function relativeTo(dir: string, tree: LayerTree): LayerTree {
   if (tree.form === 'directory') return { ...tree, path: relative(dir, tree.path) };
   return { ...tree, meta: relative(dir, tree.meta), tar: relative(dir, tree.tar) };
 }
@@ -115,7 +115,7 @@ function newUuid(): string {
   return readFileSync('/proc/sys/kernel/random/uuid', 'latin1').trim();
 }
 
-function canOverlay(context: Context, args: PodArgs): boolean {
+export function canOverlay(context: Context, args: Pick<PodArgs, 'noOverlay'>): boolean {
   if (args.noOverlay) return false;
   const why = overlayUnavailable(context.dir);
   if (why !== undefined) {
@@ -142,7 +142,7 @@ async function resolveImages(
   return images;
 }
 
-function stored(store: Store, record: ImageRecord, name: string): StoredImage {
+export function stored(store: Store, record: ImageRecord, name: string): StoredImage {
   return { record, name, config: store.config(record), appc: store.appcManifest(record)?.value };
 }
 
@@ -205,7 +205,7 @@ function saveUuid(file: string, uuid: string): void {
   }
 }
 
-async function makeRootFs(dir: string, store: Store, app: PodApp): Promise<void> {
+export async function makeRootFs(dir: string, store: Store, app: PodApp): Promise<void> {
   if (app.rootfs.kind === 'overlay') {
     copyRootAttributes(store, app.image.layers, join(dir, app.rootfs.upper));
     return;
@@ -231,7 +231,7 @@ function copyRootAttributes(store: Store, layers: readonly Digest[], upper: stri
   chmodSync(upper, 0o755);
 }
 
-function makeEmptyVolume(dir: string, volume: Volume): void {
+export function makeEmptyVolume(dir: string, volume: Volume): void {
   if (volume.kind !== 'empty') return;
   const path = join(dir, 'sharedVolumes', volume.name);
   mkdirSync(path, { recursive: true, mode: 0o755 });

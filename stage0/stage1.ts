@@ -16,10 +16,14 @@ export interface Stage1Selection {
 }
 
 /** @throws TspodError 'unsupported' or 'usage' that names the flavor. */
-export async function selectFlavor(context: Context, selection: Stage1Selection): Promise<Flavor> {
+export async function selectFlavor(
+  context: Context,
+  selection: Stage1Selection,
+  otherwise = DEFAULT_FLAVOR,
+): Promise<Flavor> {
   if (selection.name !== undefined) return flavorByName(selection.name);
   const configured = await configuredName(context);
-  return flavorByName(configured ?? DEFAULT_FLAVOR);
+  return flavorByName(configured ?? otherwise);
 }
 
 /** The name in a `stage1` configuration file; read only where there is a stage1.d folder. */

@@ -6,6 +6,7 @@
  *   appsinfo/<app>/image.json         what the app uses of the store; `image gc` keeps it
  *   appsinfo/<app>/app-plan           stage2's plan
  *   launch-plan                       the launcher's plan
+ *   pod.lck                           locked by whoever adds or removes an app of a pod that runs
  *   runtime-config                    what the manifest has no word for, with a format version
  *   overlay/<app>/{upper,work}        the app's private layer
  *   layers/                           where the launcher mounts layers that are no plain folders
@@ -30,7 +31,7 @@ import { errnoOf, systemError, TspodError } from '../errors.ts';
 import { isDigest } from '../image/digest.ts';
 import type { PodImageUse } from '../store/types.ts';
 import { isVerdict } from '../store/verdict.ts';
-import { encodePlan, type LaunchPlan } from './launch-plan.ts';
+import { encodePlan, type LaunchPlan, type Step } from './launch-plan.ts';
 import { parsePodManifest } from './manifest.ts';
 import type { Pod, PodApp, RootFs, RuntimeOptions } from './pod.ts';
 import { placeVolumes } from './volumes.ts';
@@ -48,23 +49,28 @@ export const STATUS_FOLDER = 'stage1/rootfs/rkt/status';
 export function writePod(dir: string, pod: Pod, flavor: string): void {
   try {
     mkdirSync(join(dir, STATUS_FOLDER), { recursive: true, mode: 0o755 });
-    for (const app of pod.apps) {
-      mkdirSync(join(dir, app.root), { recursive: true, mode: 0o755 });
-      mkdirSync(join(dir, 'appsinfo', app.name), { recursive: true, mode: 0o750 });
-      if (app.rootfs.kind === 'overlay') {
-        // The root's own mode and owner come from the upper folder once overlayfs is mounted.
-        mkdirSync(join(dir, app.rootfs.upper), { recursive: true, mode: 0o755 });
-        mkdirSync(join(dir, app.rootfs.work), { recursive: true, mode: 0o755 });
-        mkdirSync(join(dir, 'layers'), { recursive: true, mode: 0o700 });
-      }
-      writeImageUse(dir, app.name, app.image);
-    }
-    writeFileSync(join(dir, 'pod'), JSON.stringify(pod.manifest), { mode: 0o640 });
+    for (const app of pod.apps) writeAppFolders(dir, app);
+    writeManifest(dir, pod);
     writeRuntimeConfig(dir, pod);
     symlinkSync(flavor, join(dir, 'flavor'));
   } catch (error) {
     throw systemError(`pod ${pod.uuid}: can't write its folder`, error);
   }
+}
+
+/** The folders of one app, and what it uses of the store. */
+export function writeAppFolders(dir: string, app: PodApp): void {
+  writeImageUse(dir, app.name, app.image);
+  mkdirSync(join(dir, app.root), { recursive: true, mode: 0o755 });
+  if (app.rootfs.kind !== 'overlay') return;
+  // The root's own mode and owner come from the upper folder once overlayfs is mounted.
+  mkdirSync(join(dir, app.rootfs.upper), { recursive: true, mode: 0o755 });
+  mkdirSync(join(dir, app.rootfs.work), { recursive: true, mode: 0o755 });
+  mkdirSync(join(dir, 'layers'), { recursive: true, mode: 0o700 });
+}
+
+export function writeManifest(dir: string, pod: Pick<Pod, 'manifest'>): void {
+  replaceFile(join(dir, 'pod'), JSON.stringify(pod.manifest));
 }
 
 export function writeImageUse(dir: string, app: string, use: PodImageUse): void {
@@ -86,14 +92,19 @@ export function writePlan(dir: string, plan: LaunchPlan): void {
   for (const folder of plan.folders ?? []) {
     mkdirSync(join(dir, folder), { recursive: true, mode: 0o755 });
   }
-  for (const [path, steps] of plan.inside ?? []) {
-    mkdirSync(dirname(join(dir, path)), { recursive: true, mode: 0o755 });
-    replaceFile(join(dir, path), encodePlan(steps));
-  }
+  writeInsidePlans(dir, plan.inside ?? new Map());
   for (const [app, steps] of plan.apps) {
     replaceFile(join(dir, 'appsinfo', app, 'app-plan'), encodePlan(steps));
   }
   replaceFile(join(dir, 'launch-plan'), encodePlan(plan.steps));
+}
+
+/** @param plans by path in the pod's folder */
+export function writeInsidePlans(dir: string, plans: ReadonlyMap<string, readonly Step[]>): void {
+  for (const [path, steps] of plans) {
+    mkdirSync(dirname(join(dir, path)), { recursive: true, mode: 0o755 });
+    replaceFile(join(dir, path), encodePlan(steps));
+  }
 }
 
 /** Whole or not at all: run-prepared writes these again in a pod that stays prepared when it is killed. */
@@ -239,6 +250,7 @@ function isRuntimeOptions(value: unknown): value is RuntimeOptions {
     typeof value.interactive === 'boolean' &&
     typeof value.privateUsers === 'boolean' &&
     typeof value.mdsRegister === 'boolean' &&
+    (value.noOverlay === undefined || typeof value.noOverlay === 'boolean') &&
     typeof value.program === 'string' &&
     typeof value.debug === 'boolean' &&
     (value.finish === undefined || isStrings(value.finish)) &&

@@ -20,6 +20,7 @@ import type {
 import { isCleanAbsolute, MAX_ID } from '../image/convert.ts';
 import { readIsolation } from './isolators.ts';
 import { JsonReader } from './json-reader.ts';
+import { isMutable } from './mutable.ts';
 import { isAcName } from './names.ts';
 import { whyBadTarget, whyBadVolume } from './volumes.ts';
 
@@ -52,7 +53,7 @@ export function parsePodManifest(bytes: Uint8Array): PodManifest {
     ...top.optional('userLabels', field => field.textMap()),
   };
   top.nothingElse();
-  if (manifest.apps.length === 0) throw root.wrong('it has no apps');
+  if (manifest.apps.length === 0 && !isMutable(manifest)) throw root.wrong('it has no apps');
   unique(
     manifest.apps.map(({ name }) => name),
     name => new TspodError('pod', `multiple apps with name ${name}`),

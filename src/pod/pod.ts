@@ -61,6 +61,8 @@ export interface RuntimeOptions {
   readonly interactive: boolean;
   readonly privateUsers: boolean;
   readonly mdsRegister: boolean;
+  /** `--no-overlay`: apps that are added later get copies, too. */
+  readonly noOverlay?: boolean;
   /** From `--insecure-options`: isolation that the user switched off by name. */
   readonly insecure: {
     readonly capabilities: boolean;

@@ -70,7 +70,16 @@ export interface NetworkArgs {
   readonly mdsRegister: boolean;
 }
 
+/** Of `app sandbox`: `K=V`, as typed. */
+export interface SandboxArgs {
+  readonly annotations: readonly string[];
+  readonly userAnnotations: readonly string[];
+  readonly userLabels: readonly string[];
+}
+
 export interface PodArgs extends NetworkArgs {
+  /** An empty pod, whose apps are added while it runs. */
+  readonly sandbox?: SandboxArgs;
   readonly images: readonly ImageArgs[];
   readonly stage1: Stage1Args;
   /** As typed; likewise mounts (before the first image: for all apps) and ports. */

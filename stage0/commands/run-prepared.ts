@@ -31,6 +31,7 @@ export async function run(context: Context, args: RunPreparedArgs): Promise<numb
       ...runtimeOptions(context, args, {
         finish: finishCommand(context, args)?.(uuid),
         privateUsers: prepared.options.privateUsers,
+        noOverlay: prepared.options.noOverlay ?? false,
       }),
       // Switched off when it was prepared stays switched off.
       insecure: prepared.options.insecure,

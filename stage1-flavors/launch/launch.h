@@ -20,6 +20,7 @@ struct held {
     int app_plan;      /* opened before anything was done; -1: the plan ends in exec */
     int stage2;        /* sealed copy; -1 likewise */
     char folder[4096]; /* where relative paths start */
+    bool inside;       /* in a pod's mount namespace, joined */
 };
 extern struct held held;
 
@@ -77,3 +78,4 @@ void run_environment(const struct step *step);
 void prepare_start(const char *app_plan);
 void run_start(const struct step *step);
 void run_exec(const struct step *step);
+void run_done(const struct step *step);

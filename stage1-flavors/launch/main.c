@@ -28,9 +28,9 @@ static bool check_order(struct plan *plan)
     for (size_t i = 0; i < plan->count; i++) {
         const struct step *step = &plan->steps[i];
         const char *verb = word_text(step, 0);
-        bool ends = strcmp(verb, "start") == 0 || strcmp(verb, "exec") == 0;
+        bool ends = strcmp(verb, "start") == 0 || strcmp(verb, "exec") == 0 || strcmp(verb, "done") == 0;
         if (ends != (i == plan->count - 1))
-            return plan_refuse(plan, ends ? "step %zu: nothing may follow %s" : "its last step must be start or exec",
+            return plan_refuse(plan, ends ? "step %zu: nothing may follow %s" : "its last step must be start, exec or done",
                                i + 1, verb);
         if (strcmp(verb, "supervise") == 0) {
             if (forks)

@@ -101,11 +101,12 @@ static bool same_mount(int a, int b)
 
 /*
  * Puts `tree` on `place`, which `target` led to in `root`. A place inside a shared mount would carry the
- * mount to the host or another pod: refused. Closes both.
+ * mount to the host or another pod: refused, but in a pod's namespace that was joined, whose mounts are shared
+ * within the pod alone. Closes both.
  */
 static void put_on(int tree, int place, int root, const char *target)
 {
-    if (mount_is_shared(place))
+    if (!held.inside && mount_is_shared(place))
         die("can't mount on \"%s\": it lies in a shared mount, so the mount would appear outside the pod", target);
     if (attach_tree(tree, place) < 0)
         die("can't mount on \"%s\": %s", target, mount_reason(errno));

@@ -82,6 +82,7 @@ void run_join_namespaces(const struct step *step)
     for (uint32_t i = 2; i < step->count; i++) {
         if (setns(files[i - 2], 0) < 0)
             die_errno("can't enter the %s namespace of process %s", word_text(step, i), pid);
+        held.inside = held.inside || strcmp(word_text(step, i), "mount") == 0;
         close(files[i - 2]);
     }
     close(pidfd);

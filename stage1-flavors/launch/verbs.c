@@ -36,6 +36,12 @@ static bool check_hold(struct plan *plan, const struct step *step)
            plan_refuse(plan, "\"%.64s\" is neither recursive nor single", depth);
 }
 
+static bool check_unmount(struct plan *plan, const struct step *step)
+{
+    return step->count == 2 || strcmp(word_text(step, 2), "if-mounted") == 0 ||
+           plan_refuse(plan, "\"%.64s\" is not if-mounted", word_text(step, 2));
+}
+
 static bool check_unshare(struct plan *plan, const struct step *step)
 {
     return check_namespaces(plan, step, 1);
@@ -154,7 +160,7 @@ const struct verb VERBS[] = {
     { "unshare", 1, 6, false, check_unshare, run_unshare },
     { "propagation", 2, 2, false, check_propagation, run_propagation },
     { "erofs", 4, 4, false, check_erofs, run_erofs },
-    { "unmount", 1, 1, false, NULL, run_unmount },
+    { "unmount", 1, 2, false, check_unmount, run_unmount },
     { "overlay", 4, 3 + 500, false, NULL, run_overlay }, /* OVL_MAX_STACK */
     { "bind-root", 1, 1, false, NULL, run_bind_root },
     { "pivot", 1, 1, false, NULL, run_pivot },
@@ -176,5 +182,6 @@ const struct verb VERBS[] = {
     { "supervise", 2, ANY_NUMBER, false, check_supervise, run_supervise },
     { "start", 1, 1, false, NULL, run_start },
     { "exec", 1, ANY_NUMBER, false, NULL, run_exec },
+    { "done", 0, 0, false, NULL, run_done },
     { NULL, 0, 0, false, NULL, NULL },
 };

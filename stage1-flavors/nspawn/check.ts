@@ -1,4 +1,6 @@
 /** What nspawn refuses, by name, before anything is written. */
+import type { NameValue } from '../../src/image/appc.ts';
+import { MUTABLE_ANNOTATION } from '../../src/pod/mutable.ts';
 import type { Pod } from '../../src/pod/pod.ts';
 import { annotationsOf, unsupported } from '../isolation.ts';
 import { findNspawn } from './command.ts';
@@ -30,6 +32,7 @@ export function check(pod: Pod): void {
   const [podIsolator] = manifest.isolators;
   if (podIsolator !== undefined)
     throw unsupported(`isolator ${podIsolator.name} of the pod`, 'give it to the app');
+  refuseForeign(manifest.annotations.filter(({ name }) => name !== MUTABLE_ANNOTATION));
   let slots = 3;
   for (const app of pod.apps) {
     const what = `app "${app.name}"`;
@@ -52,10 +55,13 @@ export function check(pod: Pod): void {
     const [other] = isolation.others;
     if (other !== undefined)
       throw unsupported(`isolator ${other} of ${what}: it can't be enforced`);
-    const foreign = [...manifest.annotations, ...annotationsOf(pod, app)].find(({ name }) =>
-      name.startsWith('coreos.com/rkt/'),
-    );
-    if (foreign !== undefined) throw unsupported(`annotation ${foreign.name}: not in this version`);
+    refuseForeign(annotationsOf(pod, app));
   }
   if (slots > MAX_SLOTS) throw unsupported(`the pod has over ${MAX_SLOTS} mounts`);
+}
+
+/** What is rkt's to say to its own stage1 and means nothing here. */
+function refuseForeign(annotations: readonly NameValue[]): void {
+  const foreign = annotations.find(({ name }) => name.startsWith('coreos.com/rkt/'));
+  if (foreign !== undefined) throw unsupported(`annotation ${foreign.name}: not in this version`);
 }

@@ -1,6 +1,7 @@
 /** systemd-nspawn's command line (systemd-nspawn(1)). */
 import { existsSync } from 'node:fs';
 import { TspodError } from '../../src/errors.ts';
+import { isMutable } from '../../src/pod/mutable.ts';
 import type { Pod } from '../../src/pod/pod.ts';
 import { confinedIsolation } from './isolation.ts';
 import { TREE } from './stage1-tree.ts';
@@ -46,7 +47,8 @@ export function nspawnCommand(pod: Pod): readonly string[] {
 /** What an app may have, its init must have: systemd-nspawn's own set, and what the apps ask for. */
 function capabilities(pod: Pod): readonly string[] {
   const wanted = new Set<string>();
-  let all = false;
+  // Nobody knows what apps will come.
+  let all = isMutable(pod.manifest);
   for (const app of pod.apps) {
     const { capabilities: set } = confinedIsolation(pod, app);
     if (set === undefined || set.mode === 'remove') all = true;

@@ -1,5 +1,6 @@
 /** What stage2's init is to do in this pod: docs/stage2-init.md. */
 import type { Step } from '../../src/pod/launch-plan.ts';
+import { isMutable } from '../../src/pod/mutable.ts';
 import type { Pod, PodApp } from '../../src/pod/pod.ts';
 import { plansInside } from './stage1-tree.ts';
 
@@ -11,13 +12,14 @@ export function initSteps(pod: Pod): readonly Step[] {
   return [
     ['program', pod.options.program],
     ['pod', pod.uuid],
-    ['exit-policy', 'first-failure'],
+    ['exit-policy', isMutable(pod.manifest) ? 'never' : 'first-failure'],
     ...(pod.options.net === 'host' ? [] : ([['loopback']] satisfies Step[])),
-    ...pod.apps.flatMap(app => aboutApp(pod, app)),
+    ...pod.apps.flatMap(app => appInitSteps(pod, app)),
   ];
 }
 
-function aboutApp(pod: Pod, app: PodApp): readonly Step[] {
+/** One app of the init plan. */
+export function appInitSteps(pod: Pod, app: PodApp): readonly Step[] {
   const { interactive } = pod.options;
   return [
     ['app', app.name],

@@ -27,17 +27,10 @@ export function launchSteps(pod: Pod): readonly Step[] {
     slot += 1;
   }
   for (const app of pod.apps) {
-    const names = nameFiles(pod, app.root, slot);
-    slot += 2;
-    hold.push(...names.hold);
-    place.push(...rootSteps(app), ...names.place);
-    place.push(['symlink', app.root, '/etc/mtab', '../proc/self/mounts', 'if-missing']);
-    for (const { volume, path } of app.mounts) {
-      hold.push(...holdVolume(volume, String(slot)));
-      place.push(...placeVolume(volume, path, String(slot), app.root));
-      slot += 1;
-    }
-    place.push(...hostname(pod, app));
+    const tree = appTree(pod, app, slot);
+    hold.push(...tree.hold);
+    place.push(...tree.place);
+    slot = tree.nextSlot;
   }
   return [
     ['program', options.program],
@@ -55,6 +48,26 @@ export function launchSteps(pod: Pod): readonly Step[] {
     ['environment', 'SYSTEMD_SECCOMP=0'],
     ['exec', ...nspawnCommand(pod)],
   ];
+}
+
+/** What puts one app's root together; the first part before the pod has a mount namespace, the second in it. */
+export function appTree(
+  pod: Pod,
+  app: PodApp,
+  firstSlot: number,
+): { readonly hold: readonly Step[]; readonly place: readonly Step[]; readonly nextSlot: number } {
+  const names = nameFiles(pod, app.root, firstSlot);
+  let slot = firstSlot + 2;
+  const hold: Step[] = [...names.hold];
+  const place: Step[] = [...rootSteps(app), ...names.place];
+  place.push(['symlink', app.root, '/etc/mtab', '../proc/self/mounts', 'if-missing']);
+  for (const { volume, path } of app.mounts) {
+    hold.push(...holdVolume(volume, String(slot)));
+    place.push(...placeVolume(volume, path, String(slot), app.root));
+    slot += 1;
+  }
+  place.push(...hostname(pod, app));
+  return { hold, place, nextSlot: slot };
 }
 
 function hostname(pod: Pod, app: PodApp): readonly Step[] {

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { TspodError } from '../../src/errors.ts';
 import { STATUS_FOLDER } from '../../src/pod/folder.ts';
 import type { LaunchPlan, Step } from '../../src/pod/launch-plan.ts';
-import type { Pod } from '../../src/pod/pod.ts';
+import type { Pod, PodApp } from '../../src/pod/pod.ts';
 import { isAlive, processStat, readProcessFile, signalProcess } from '../../src/sys/process.ts';
 import { removeCgroups } from '../cgroup-places.ts';
 import type { EnterRequest, Flavor, RunningPod } from '../flavor.ts';
@@ -44,11 +44,8 @@ export const nspawn: Flavor = {
 function plan(pod: Pod): LaunchPlan {
   check(pod);
   const inside = new Map<string, readonly Step[]>([[INIT_PLAN, initSteps(pod)]]);
-  for (const app of pod.apps) {
-    const folder = `${TREE}${plansInside(app.name)}`;
-    inside.set(`${folder}/launch-plan`, appLaunchSteps(pod, app));
-    inside.set(`${folder}/app-plan`, appSteps(pod, app, confinedIsolation(pod, app)));
-  }
+  for (const app of pod.apps)
+    for (const [path, steps] of plansOf(pod, app)) inside.set(path, steps);
   return {
     steps: launchSteps(pod),
     apps: new Map(),
@@ -56,6 +53,15 @@ function plan(pod: Pod): LaunchPlan {
     // systemd-nspawn wants a tree that looks like a system's.
     folders: ['usr', 'etc', 'rkt/logs', 'rkt/attach'].map(name => `${TREE}/${name}`),
   };
+}
+
+/** How the pod's init starts one app, by path in the pod's folder. */
+export function plansOf(pod: Pod, app: PodApp): ReadonlyMap<string, readonly Step[]> {
+  const folder = `${TREE}${plansInside(app.name)}`;
+  return new Map([
+    [`${folder}/launch-plan`, appLaunchSteps(pod, app)],
+    [`${folder}/app-plan`, appSteps(pod, app, confinedIsolation(pod, app))],
+  ]);
 }
 
 function enter(pod: Pod, running: RunningPod, request: EnterRequest): LaunchPlan {
@@ -107,6 +113,22 @@ function appProcess(running: RunningPod, app: string): string {
     }
   }
   throw ended();
+}
+
+/**
+ * `PID:STARTTIME` on the host of the pod's init.
+ * @throws TspodError 'state' when it does not run
+ */
+export function initProcess(running: RunningPod): string {
+  for (const child of childrenOf(running.pid)) {
+    const numbers = /^NSpid:\s*(.*)$/m.exec(textOf(`/proc/${child}/status`) ?? '')?.[1];
+    if (numbers?.split(/\s+/).at(-1) !== '1') continue;
+    const stat = processStat(child);
+    if (stat !== undefined) return `${child}:${stat.startTime}`;
+  }
+  throw new TspodError('state', `pod ${running.uuid}: its init does not run`, {
+    hint: 'it begins or ends just now: see its status',
+  });
 }
 
 function childrenOf(pid: number): readonly number[] {
