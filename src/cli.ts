@@ -3,7 +3,15 @@
  * pod is imported at once, all other commands together when one of them is called: the fewer and the smaller
  * the chunks, the sooner a pod runs. rkt's commands that are not in this version are refused by name.
  */
-import { podArgs, pullPolicy, runPreparedArgs } from '../stage0/args/pod-args.ts';
+
+import { type FlagValues, parseBool } from '../stage0/args/flags.ts';
+import {
+  addedImage,
+  podArgs,
+  pullPolicy,
+  runPreparedArgs,
+  sandboxArgs,
+} from '../stage0/args/pod-args.ts';
 import { onePod, podAndCommand, somePods } from '../stage0/args/pods.ts';
 import { FLAGS } from '../stage0/args/tables.ts';
 import type { CommandShape, Tokens } from '../stage0/args/tokenizer.ts';
@@ -178,6 +186,110 @@ export const COMMANDS: readonly Command[] = [
         expirePrepared: flags.textOr('expire-prepared', ''),
         markOnly: flags.bool('mark-only'),
       });
+    },
+  },
+  {
+    path: 'app sandbox',
+    flags: FLAGS['app sandbox'],
+    usage: '[FLAGS]',
+    about: 'Run an empty pod, whose apps are added while it runs: this process becomes it',
+    more: 'The pod goes on when its apps end; "stop" ends it.',
+    run: async (context, { flags, positionals }) => {
+      requireExperiment(context);
+      takesNoWords(context, positionals);
+      return runPod(context, sandboxArgs(flags));
+    },
+  },
+  {
+    path: 'app add',
+    flags: FLAGS['app add'],
+    images: true,
+    usage: 'POD IMAGE [IMAGE FLAGS] [-- ARGS]',
+    about: 'Add an app to a sandbox that runs; the image has to be in the store',
+    more: `${UUID_NOTE} The app is not started: see "app start".`,
+    run: async (context, { flags, images }) => {
+      requireExperiment(context);
+      const { appAddCommand } = await others();
+      return appAddCommand(context, {
+        ...addedImage(images),
+        mntVolumes: flags.list('mnt-volume'),
+      });
+    },
+  },
+  {
+    path: 'app start',
+    flags: FLAGS['app start'],
+    usage: '--app=NAME POD',
+    about: 'Start an app of a pod that runs, also one that has ended or was stopped',
+    more: UUID_NOTE,
+    run: async (context, { flags, positionals }) => {
+      const args = appOfPod(context, positionals, flags);
+      const { appStartCommand } = await others();
+      return appStartCommand(context, args);
+    },
+  },
+  {
+    path: 'app stop',
+    flags: FLAGS['app stop'],
+    usage: '--app=NAME POD',
+    about: 'Stop an app of a pod that runs, and wait for its end',
+    more: UUID_NOTE,
+    run: async (context, { flags, positionals }) => {
+      const args = appOfPod(context, positionals, flags);
+      const { appStopCommand } = await others();
+      return appStopCommand(context, args);
+    },
+  },
+  {
+    path: 'app rm',
+    flags: FLAGS['app rm'],
+    usage: '--app=NAME POD',
+    about: 'Take an app out of a sandbox; one that runs is stopped first',
+    more: UUID_NOTE,
+    run: async (context, { flags, positionals }) => {
+      const args = appOfPod(context, positionals, flags);
+      const { appRmCommand } = await others();
+      return appRmCommand(context, args);
+    },
+  },
+  {
+    path: 'app list',
+    flags: FLAGS['app list'],
+    usage: 'POD',
+    about: 'List the apps of a pod',
+    more: UUID_NOTE,
+    run: async (context, { flags, positionals }) => {
+      requireExperiment(context);
+      const { appListCommand } = await others();
+      return appListCommand(context, {
+        pod: onePod(context, positionals, flags),
+        noLegend: flags.bool('no-legend'),
+        format: flags.text('format'),
+      });
+    },
+  },
+  {
+    path: 'app status',
+    flags: FLAGS['app status'],
+    usage: '--app=NAME POD',
+    about: "Show an app's state, times, exit status and mounts",
+    more: UUID_NOTE,
+    run: async (context, { flags, positionals }) => {
+      const args = appOfPod(context, positionals, flags);
+      const { appStatusCommand } = await others();
+      return appStatusCommand(context, { ...args, format: flags.text('format') });
+    },
+  },
+  {
+    path: 'app exec',
+    flags: FLAGS['app exec'],
+    commandAfter: flags => (flags.has('uuid-file') ? 1 : 2),
+    usage: '[--app=NAME] POD [COMMAND [ARGS...]]',
+    about: 'Execute a command inside an app of a running pod: as "enter"',
+    more: UUID_NOTE,
+    run: async (context, tokens) => {
+      requireExperiment(context);
+      return commandAt('enter').run(context, { ...tokens, command: commandAt('enter') });
     },
   },
   {
@@ -392,6 +504,29 @@ export function commandAt(path: string): Command {
   const found = COMMANDS.find(command => command.path === path);
   if (found === undefined) throw new TspodError('usage', `unknown command ${JSON.stringify(path)}`);
   return found;
+}
+
+/** rkt has these commands only for who asks for them. */
+function requireExperiment({ program }: Context): void {
+  if (program !== 'rkt') return;
+  const value = process.env['RKT_EXPERIMENT_APP'];
+  if (value !== undefined && value !== '' && parseBool(value, 'RKT_EXPERIMENT_APP')) return;
+  throw new TspodError('usage', 'unknown command "app" for "rkt"', {
+    hint: 'set RKT_EXPERIMENT_APP=true to have it',
+  });
+}
+
+function appOfPod(
+  context: Context,
+  positionals: readonly string[],
+  flags: FlagValues,
+): { readonly pod: string; readonly app: string } {
+  requireExperiment(context);
+  const app = flags.text('app');
+  if (app === undefined || app === '') {
+    throw new TspodError('usage', `${context.command}: must provide the app with --app`);
+  }
+  return { pod: onePod(context, positionals, flags), app };
 }
 
 /** `gc UUID` would not do what it seems to. */

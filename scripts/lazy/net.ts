@@ -3,6 +3,9 @@ import type * as Net from 'node:net';
 
 const real = (): typeof Net => process.getBuiltinModule('node:net');
 
+export const connect = ((...args: Parameters<typeof Net.connect>) =>
+  real().connect(...args)) as typeof Net.connect;
+
 export const isIP: typeof Net.isIP = text => real().isIP(text);
 
 /** `new Socket()` gives a real one, as below; an `instanceof` asks the real class. */

@@ -17,6 +17,10 @@ export interface AppReport {
   readonly imageName: string | undefined;
   readonly state: 'created' | 'running' | 'exited' | 'unknown';
   readonly exitCode: number | undefined;
+  /** ms since the epoch; an app has times of its own where its pod has an init. */
+  readonly createdAt: number | undefined;
+  readonly startedAt: number | undefined;
+  readonly finishedAt: number | undefined;
   readonly mounts: readonly {
     readonly name: string;
     readonly containerPath: string;
@@ -47,13 +51,17 @@ export function reportPod(pod: PodView): PodReport {
   return {
     ...pod,
     apps: (parsed?.apps ?? []).map((app): AppReport => {
-      const exitCode = pod.state === 'running' ? undefined : exitCodes.get(app.name);
+      const times = appTimes(pod.dir, app.name);
+      // Only an init can tell, while the pod runs, that an app has ended.
+      const told = pod.state !== 'running' || times.createdAt !== undefined;
+      const exitCode = told ? exitCodes.get(app.name) : undefined;
       return {
         name: app.name,
         imageId: fromAppcHash(app.image.id),
         imageName: imageName(app.image),
-        state: appState(pod, exitCode),
+        state: appState(pod, exitCode, times),
         exitCode,
+        ...times,
         mounts: (app.mounts ?? []).map(mount => {
           const volume = hostPaths.get(mount.volume);
           return {
@@ -75,9 +83,21 @@ export function reportPod(pod: PodView): PodReport {
   };
 }
 
+type AppTimes = Pick<AppReport, 'createdAt' | 'startedAt' | 'finishedAt'>;
+
+/** The files that an init writes: docs/stage2-init.md. */
+function appTimes(dir: string, app: string): AppTimes {
+  const time = (suffix: string) => timeOf(join(dir, STATUS_FOLDER, `${app}${suffix}`));
+  return { createdAt: time('-created'), startedAt: time('-started'), finishedAt: time('') };
+}
+
 /** rkt's states of an app. */
-function appState(pod: PodView, exitCode: number | undefined): AppReport['state'] {
-  if (pod.state === 'running') return 'running';
+function appState(pod: PodView, exitCode: number | undefined, times: AppTimes): AppReport['state'] {
+  if (pod.state === 'running') {
+    if (times.createdAt === undefined) return 'running';
+    if (exitCode !== undefined) return 'exited';
+    return times.startedAt === undefined ? 'created' : 'running';
+  }
   if (pod.state === 'exited' || pod.state === 'exited garbage' || pod.state === 'exited deleting') {
     return 'exited';
   }

@@ -71,10 +71,10 @@ export function withAddedApp(input: AddedInput): { readonly pod: Pod; readonly a
 /** rkt's `name=NAME,kind=…,source=…,target=PATH`: a volume and its mount in one. */
 function parseMntVolume(text: string): { readonly volume: Volume; readonly mount: Mount } {
   const fields = text.split(',');
-  const valueOf = (key: string) =>
-    fields.find(field => field.startsWith(`${key}=`))?.slice(key.length + 1);
-  const name = valueOf('name');
-  const target = valueOf('target');
+  const field = (key: string) =>
+    fields.find(text => text.startsWith(`${key}=`))?.slice(key.length + 1);
+  const name = field('name');
+  const target = field('target');
   if (name === undefined || target === undefined) {
     throw new TspodError('usage', `--mnt-volume=${text.slice(0, 300)}: name or target is missing`, {
       hint: 'give name=NAME,kind=host,source=PATH,target=PATH',
@@ -88,7 +88,10 @@ function parseMntVolume(text: string): { readonly volume: Volume; readonly mount
 }
 
 /** The pod without the app, and without the volumes that only it had. */
-export function withoutApp(pod: Pod, name: string): { readonly pod: Pod; readonly volumes: readonly Volume[] } {
+export function withoutApp(
+  pod: Pod,
+  name: string,
+): { readonly pod: Pod; readonly volumes: readonly Volume[] } {
   const apps = pod.manifest.apps.filter(app => app.name !== name);
   const rest = pod.apps.filter(app => app.name !== name);
   const used = new Set(rest.flatMap(app => app.mounts.map(({ volume }) => volume.name)));

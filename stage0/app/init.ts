@@ -11,7 +11,7 @@ export async function appStates(podDir: string): Promise<ReadonlyMap<string, str
   for (let at = 0; at < words.length; at += WORDS) {
     const [name, state] = words.slice(at, at + WORDS);
     if (name === undefined || state === undefined || at + WORDS > words.length)
-      throw new TspodError('protocol', 'status: the pod\'s init gave no answer that makes sense');
+      throw new TspodError('protocol', "status: the pod's init gave no answer that makes sense");
     states.set(name, state);
   }
   return states;

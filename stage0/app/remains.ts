@@ -15,11 +15,7 @@ import { runPlan } from './run-plan.ts';
 const TREE = 'stage1/rootfs';
 
 /** Stops the app, and takes it out of the running pod's init and mounts. Nothing of it need be there. */
-export async function removeFromRunning(
-  pod: Pod,
-  running: RunningPod,
-  app: string,
-): Promise<void> {
+export async function removeFromRunning(pod: Pod, running: RunningPod, app: string): Promise<void> {
   if ((await appStates(running.dir)).has(app)) {
     await ask(running.dir, ['stop', app], { timeoutMs: Number.POSITIVE_INFINITY });
     faultPoint('app-rm-stopped');
@@ -70,6 +66,10 @@ function filesOf(dir: string, folder: string, app: string): readonly string[] {
 
 /** What a command that was killed has left of an app that the manifest does not have. */
 export function hasRemains(dir: string, app: string): boolean {
-  return [`overlay/${app}`, `${TREE}/opt/stage2/${app}`, `${TREE}/rkt/apps/${app}`, `appsinfo/${app}`]
-    .some(path => existsSync(join(dir, path)));
+  return [
+    `overlay/${app}`,
+    `${TREE}/opt/stage2/${app}`,
+    `${TREE}/rkt/apps/${app}`,
+    `appsinfo/${app}`,
+  ].some(path => existsSync(join(dir, path)));
 }

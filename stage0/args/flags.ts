@@ -39,6 +39,11 @@ export class FlagValues {
     else values.push(value);
   }
 
+  /** Nothing was given. */
+  get isEmpty(): boolean {
+    return this.#values.size === 0;
+  }
+
   has(name: string): boolean {
     return this.#values.has(name);
   }

@@ -4,6 +4,7 @@ import type { FlagValues } from './flags.ts';
 import type { ImageTokens } from './tokenizer.ts';
 import type {
   AppFlags,
+  ImageArgs,
   NetworkArgs,
   PodArgs,
   PullPolicy,
@@ -75,6 +76,50 @@ export function pullPolicy(flags: FlagValues): PullPolicy {
   throw new TspodError('usage', `--pull-policy: ${JSON.stringify(text)} is unknown`, {
     hint: 'give new, update or never',
   });
+}
+
+/** `app sandbox`: a pod without images. */
+export function sandboxArgs(flags: FlagValues): PodArgs {
+  return {
+    ...networkArgs(flags),
+    sandbox: {
+      annotations: flags.list('annotation'),
+      userAnnotations: flags.list('user-annotation'),
+      userLabels: flags.list('user-label'),
+    },
+    images: [],
+    stage1: stage1Args(flags),
+    volumes: [],
+    mounts: [],
+    ports: [],
+    inheritEnv: false,
+    setEnv: [],
+    setEnvFile: [],
+    noOverlay: flags.bool('no-overlay'),
+    privateUsers: false,
+    pullPolicy: 'never',
+    ...given('uuidFileSave', flags.text('uuid-file-save')),
+    ...given('podName', flags.text('pod-name')),
+    dryRun: flags.bool('dry-run'),
+    rm: flags.bool('rm'),
+    ...given('result', flags.text('result')),
+    quiet: false,
+  };
+}
+
+/** `app add POD IMAGE [IMAGE FLAGS] [-- ARGS]`, read as two images. @throws TspodError 'usage' */
+export function addedImage(images: readonly ImageTokens[]): { pod: string; image: ImageArgs } {
+  const [pod, image, ...more] = images;
+  if (pod === undefined || image === undefined || more.length > 0) {
+    throw new TspodError('usage', 'add: must provide exactly one pod and one image');
+  }
+  if (!pod.flags.isEmpty || pod.appArgs.length > 0) {
+    throw new TspodError('usage', 'add: flags and arguments of an app follow its image');
+  }
+  return {
+    pod: pod.reference,
+    image: { reference: image.reference, flags: appFlags(image.flags), appArgs: image.appArgs },
+  };
 }
 
 function refuseBesideManifest(flags: FlagValues, images: readonly ImageTokens[]): void {

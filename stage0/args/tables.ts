@@ -4,8 +4,6 @@
  */
 import type { FlagTable } from './flags.ts';
 
-const NOT_MUTABLE =
-  'pods that change while they run are not in this version; use one pod for each app';
 const NOT_METADATA = 'the metadata service is not in this version';
 
 export const GLOBAL_FLAGS = {
@@ -337,6 +335,38 @@ export const FLAGS = {
     prefix: { kind: 'text', help: 'the prefix of the rule, or of the key' },
     root: { kind: 'bool', default: 'false', help: 'a key that is trusted for every image' },
   },
+  'app sandbox': {
+    ...STAGE1,
+    ...SURROUNDINGS,
+    ...ENDING,
+    port: {
+      kind: 'list',
+      help: '',
+      refused: 'ports of apps that are yet to come are not in this version; give --net=host',
+    },
+    'no-overlay': { kind: 'bool', default: 'false', help: 'copy images instead of overlays' },
+    'uuid-file-save': { kind: 'text', help: "write the pod's UUID to this file" },
+    'pod-name': {
+      kind: 'text',
+      help: 'a name for the pod, usable wherever a UUID is (beyond rkt)',
+    },
+    annotation: { kind: 'list', help: 'NAME=VALUE' },
+    'user-annotation': { kind: 'list', help: 'NAME=VALUE' },
+    'user-label': { kind: 'list', help: 'NAME=VALUE' },
+  },
+  'app add': {
+    ...APP,
+    'mnt-volume': {
+      kind: 'list',
+      help: 'name=NAME,kind=host|empty|tmpfs,source=…,target=PATH: a volume and where it is mounted',
+    },
+  },
+  'app start': { app: { kind: 'text', help: 'the app' } },
+  'app stop': { app: { kind: 'text', help: 'the app' } },
+  'app rm': { app: { kind: 'text', help: 'the app' } },
+  'app list': { 'no-legend': { kind: 'bool', default: 'false', help: 'no header' }, ...FORMAT },
+  'app status': { app: { kind: 'text', help: 'the app' }, ...FORMAT },
+  'app exec': { app: { kind: 'text', help: 'the app to enter' }, ...UUID_FILE },
   config: { 'pretty-print': { kind: 'bool', default: 'true', help: 'indented' } },
   version: { ...FORMAT },
   doctor: { ...FORMAT },
@@ -348,7 +378,6 @@ const NOT_ACI = 'exporting and unpacking images is not in this version';
 
 /** By path; what their refusal says. */
 export const REFUSED_COMMANDS: ReadonlyMap<string, string> = new Map([
-  ['app', NOT_MUTABLE],
   ['attach', 'fly leaves the app the standard input and output of its caller'],
   ['metadata-service', NOT_METADATA],
   ['api-service', 'use list and status with --format=json'],

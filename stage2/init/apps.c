@@ -120,6 +120,9 @@ static void start_app(struct app *app)
     app->deadline = 0;
     app->started = now_ms();
     app->state = STATE_RUNNING;
+    /* What it ended with before would be taken for its end now. */
+    remove_status(app->name, "");
+    remove_status(app->name, "-failed");
     write_status(app->name, "-started", "");
     bool started = app->pre_start ? run_phase(app, PHASE_PRE_START, app->pre_start)
                                   : run_phase(app, PHASE_APP, app->launch);

@@ -110,6 +110,7 @@ void kill_app_cgroup(const struct app *app);
 
 /* status.c; failures are told, never fatal */
 void write_status(const char *app, const char *suffix, const char *text);
+void remove_status(const char *app, const char *suffix);
 void write_ready(void);
 
 /* streams.c */

@@ -26,6 +26,14 @@ void write_status(const char *app, const char *suffix, const char *text)
         say("app \"%s\": can't write its status: %s", app, strerror(errno));
 }
 
+void remove_status(const char *app, const char *suffix)
+{
+    char path[512];
+    snprintf(path, sizeof path, FOLDER "/%s%s", app, suffix);
+    if (unlink(path) < 0 && errno != ENOENT)
+        say("app \"%s\": can't remove its old status: %s", app, strerror(errno));
+}
+
 void write_ready(void)
 {
     if (symlink("ready", "/rkt/supervisor-status") < 0 && errno != EEXIST)
