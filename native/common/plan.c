@@ -96,28 +96,44 @@ void plan_free(struct plan *plan)
     plan->count = 0;
 }
 
-void plan_load(struct plan *plan, int fd, const char *name)
+char *plan_read(struct plan *plan, int fd)
 {
     struct stat st;
-    if (fstat(fd, &st) < 0)
-        die_errno("can't read %s", name);
+    *plan = (struct plan){ 0 };
+    if (fstat(fd, &st) < 0) {
+        plan_refuse(plan, "it can't be read: %s", strerror(errno));
+        return NULL;
+    }
     size_t room = S_ISREG(st.st_mode) && st.st_size < (off_t)PLAN_MAX_BYTES ? (size_t)st.st_size + 1
                                                                             : PLAN_MAX_BYTES + 1;
     char *bytes = malloc(room);
-    if (!bytes)
-        die("can't read %s: no memory", name);
+    if (!bytes) {
+        plan_refuse(plan, "no memory");
+        return NULL;
+    }
     size_t length = 0;
     while (length < room) {
         ssize_t got = read(fd, bytes + length, room - length);
         if (got < 0 && errno == EINTR)
             continue;
-        if (got < 0)
-            die_errno("can't read %s", name);
+        if (got < 0) {
+            plan_refuse(plan, "it can't be read: %s", strerror(errno));
+            free(bytes);
+            return NULL;
+        }
         if (got == 0)
             break;
         length += (size_t)got;
     }
-    if (!plan_parse(plan, bytes, length))
+    if (plan_parse(plan, bytes, length))
+        return bytes;
+    free(bytes);
+    return NULL;
+}
+
+void plan_load(struct plan *plan, int fd, const char *name)
+{
+    if (!plan_read(plan, fd))
         die("can't use %s: %s", name, plan->error);
 }
 

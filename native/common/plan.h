@@ -33,7 +33,9 @@ struct plan {
 bool plan_parse(struct plan *plan, const void *bytes, size_t length);
 void plan_free(struct plan *plan);
 
-/* Reads and takes apart the plan on `fd`, or dies; `name` is for the message. */
+/* Reads and takes apart the plan on `fd`. The plan's bytes, to be freed after it; NULL with plan->error set. */
+char *plan_read(struct plan *plan, int fd);
+/* The same, for good; or dies: `name` is for the message. */
 void plan_load(struct plan *plan, int fd, const char *name);
 
 /* Sets plan->error; always false. */

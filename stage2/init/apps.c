@@ -32,14 +32,14 @@ const char *state_name(enum state state)
 struct app *find_app(const char *name)
 {
     for (struct app *app = pod.apps; app; app = app->next)
-        if (!app->removed && strcmp(app->name, name) == 0)
+        if (strcmp(app->name, name) == 0)
             return app;
     return NULL;
 }
 
 static bool is_over(const struct app *app)
 {
-    return app->removed || app->state == STATE_EXITED || app->state == STATE_CREATED;
+    return app->state == STATE_EXITED || app->state == STATE_CREATED;
 }
 
 static void app_ended(struct app *app, int status);
@@ -136,7 +136,7 @@ static void tell_when_ready(void)
     if (pod.ready)
         return;
     for (struct app *app = pod.apps; app; app = app->next)
-        if (!app->manual && !app->removed &&
+        if (!app->manual &&
             (app->state == STATE_CREATED || (app->first && app->state != STATE_EXITED)))
             return;
     pod.ready = true;
@@ -146,7 +146,7 @@ static void tell_when_ready(void)
 void advance(void)
 {
     for (struct app *app = pod.apps; app && !pod.ending; app = app->next) {
-        if (app->manual || app->removed)
+        if (app->manual)
             continue;
         if (app->state == STATE_CREATED)
             start_app(app);
@@ -215,7 +215,7 @@ static bool all_over(void)
 static int first_failure(void)
 {
     for (struct app *app = pod.apps; app; app = app->next)
-        if (!app->removed && !app->asked && app->status > 0)
+        if (!app->asked && app->status > 0)
             return app->status;
     return 0;
 }
@@ -349,7 +349,7 @@ int pod_status(void)
     if (pod.status >= 0)
         return pod.status;
     for (struct app *app = pod.apps; app; app = app->next)
-        if (!app->removed && app->status > 0)
+        if (app->status > 0)
             return app->status;
     return 0;
 }

@@ -105,8 +105,6 @@ static void tell_status(struct client *client)
     answer.full = false;
     add_word(&answer, "ok");
     for (struct app *app = pod.apps; app; app = app->next) {
-        if (app->removed)
-            continue;
         char pid[16], status[16] = "-", restarts[16];
         snprintf(pid, sizeof pid, "%d", (int)app->pid);
         if (app->status >= 0)
@@ -194,7 +192,7 @@ static void about_app(struct client *client, const char *request, struct app *ap
     } else {
         finish_streams(app);
         remove_app_cgroup(app);
-        app->removed = true;
+        forget_app(app);
         send_words(client, "ok", NULL);
     }
 }

@@ -53,7 +53,6 @@ struct app {
     int start_pipe;   /* says whether the program was executed; -1: none */
     int status;       /* of its last end: exit code, 128+n, 254; -1: none yet */
     bool asked;       /* it was stopped by request: not a failure */
-    bool removed;
     unsigned restarts;
     int64_t started;  /* ms, monotonic */
     int64_t delay;    /* ms, of the next restart */
@@ -83,6 +82,10 @@ int64_t now_ms(void);
 void read_init_plan(const char *path);
 /* One app from a plan of its own, appended to the pod's; NULL with *error set. */
 struct app *read_added_app(const char *path, const char *name, char error[256]);
+/* Takes an app that does not run out of the pod's list; nothing may know it any more. */
+void forget_app(struct app *app);
+/* Between two rounds of events: the last round may have known them. */
+void free_forgotten(void);
 
 /* apps.c */
 struct app *find_app(const char *name);
@@ -122,6 +125,7 @@ void take_streams(struct app *app);
 void streams_started(struct app *app);
 /* The app's process has ended: what is still in the pipes is read, then they are closed. */
 void finish_streams(struct app *app);
+void free_streams(struct app *app);
 /* Every log that still holds a part of a line is written out. */
 void flush_streams(void);
 

@@ -70,8 +70,6 @@ static void pass_on(int number)
 {
     struct app *only = NULL;
     for (struct app *app = pod.apps; app; app = app->next) {
-        if (app->removed)
-            continue;
         if (only)
             return;
         only = app;
@@ -155,6 +153,7 @@ _Noreturn void run_init(const char *plan)
         write_status(app->name, "-created", "");
     advance();
     for (;;) {
+        free_forgotten();
         reap();
         meet_deadlines();
         if (pod_has_ended())

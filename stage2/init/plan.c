@@ -18,6 +18,8 @@
 
 static struct app *current; /* the app that verbs are about */
 static unsigned app_count;
+static bool adding;           /* to a pod that runs: a plan of one app */
+static struct app *forgotten; /* until nobody can know them any more */
 
 static bool number_word(struct plan *plan, const struct step *step, uint32_t index, uint64_t most, uint64_t *number)
 {
@@ -141,6 +143,8 @@ static bool stop_timeout(struct plan *plan, const struct step *step)
     uint64_t seconds = 0;
     if (!number_word(plan, step, 1, MOST_SECONDS, &seconds))
         return false;
+    if (adding && !current)
+        return plan_refuse(plan, "stop-timeout is about the pod");
     *(current ? &current->stop_timeout : &pod.stop_timeout) = (int64_t)seconds * 1000;
     return true;
 }
@@ -149,6 +153,8 @@ static bool pod_verb(struct plan *plan, const struct step *step)
 {
     const char *verb = word_text(step, 0);
     int found = 0;
+    if (adding)
+        return plan_refuse(plan, "%.32s is about the pod", verb);
     if (current)
         return plan_refuse(plan, "%.32s after an app", verb);
     if (strcmp(verb, "program") == 0)
@@ -199,14 +205,13 @@ static bool read_plan(struct plan *plan, const char *path)
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
         return plan_refuse(plan, "it can't be opened");
-    plan_load(plan, fd, path);
+    char *bytes = plan_read(plan, fd);
     close(fd);
-    for (size_t i = 0; i < plan->count; i++) {
-        const struct verb *verb = plan_verb(plan, i, VERBS);
-        if (!verb || !verb->check(plan, &plan->steps[i]))
-            return false;
-    }
-    return true;
+    bool good = bytes && plan_check(plan, VERBS);
+    /* What is kept of it was copied. */
+    plan_free(plan);
+    free(bytes);
+    return good;
 }
 
 void read_init_plan(const char *path)
@@ -219,7 +224,39 @@ void read_init_plan(const char *path)
     for (struct app *app = pod.apps; app; app = app->next)
         if (!app->launch)
             die("can't use the init plan %s: app \"%s\" has no launch plan", path, app->name);
-    plan_free(&plan);
+}
+
+void forget_app(struct app *app)
+{
+    struct app **at = &pod.apps;
+    while (*at && *at != app)
+        at = &(*at)->next;
+    if (!*at)
+        return;
+    *at = app->next;
+    app->next = forgotten;
+    forgotten = app;
+    app_count--;
+}
+
+void free_forgotten(void)
+{
+    while (forgotten) {
+        struct app *app = forgotten;
+        forgotten = app->next;
+        free_streams(app);
+        for (size_t i = 0; i < app->limit_count; i++) {
+            free((char *)app->limits[i].file);
+            free((char *)app->limits[i].value);
+        }
+        free(app->limits);
+        free((char *)app->name);
+        free((char *)app->launch);
+        free((char *)app->pre_start);
+        free((char *)app->post_stop);
+        free((char *)app->log_file);
+        free(app);
+    }
 }
 
 struct app *read_added_app(const char *path, const char *name, char error[256])
@@ -228,19 +265,21 @@ struct app *read_added_app(const char *path, const char *name, char error[256])
     struct app *last = pod.apps;
     while (last && last->next)
         last = last->next;
-    /* Whatever is wrong with it, the pod goes on: an app list that grew by halves is cut again. */
     current = NULL;
+    adding = true;
     bool good = read_plan(&plan, path);
-    struct app **rest = last ? &last->next : &pod.apps;
-    struct app *added = *rest;
+    adding = false;
+    struct app *added = last ? last->next : pod.apps;
     if (good && (!added || added->next || strcmp(added->name, name) != 0 || !added->launch))
         good = plan_refuse(&plan, "it is not about app \"%.64s\" alone", name);
     if (!good) {
         snprintf(error, 256, "%s", plan.error);
-        *rest = NULL;
-        added = NULL;
+        /* The pod goes on as it was. */
+        for (struct app *next; added; added = next) {
+            next = added->next;
+            forget_app(added);
+        }
     }
-    plan_free(&plan);
     current = NULL;
-    return added;
+    return good ? added : NULL;
 }

@@ -303,6 +303,15 @@ void finish_streams(struct app *app)
     }
 }
 
+void free_streams(struct app *app)
+{
+    finish_streams(app);
+    if (app->streams && app->streams->log.fd >= 0)
+        close(app->streams->log.fd);
+    free(app->streams);
+    app->streams = NULL;
+}
+
 void flush_streams(void)
 {
     for (struct app *app = pod.apps; app; app = app->next)

@@ -1,9 +1,10 @@
 /** init's control socket, as the client asks it and as somebody asks who means harm. */
-import { openSync } from 'node:fs';
+import { openSync, writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
+import fc from 'fast-check';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { encodePlan, PLAN_MAGIC } from '../../src/pod/launch-plan.ts';
+import { encodePlan, PLAN_MAGIC, type Step } from '../../src/pod/launch-plan.ts';
 import { ask } from '../../stage1-flavors/nspawn/control.ts';
 import { ended, type InitEnd, InitPod } from '../support/init-pod.ts';
 
@@ -121,4 +122,99 @@ test('who asks and goes, or asks and never reads, keeps nobody from being answer
   waiting.destroy();
   await expect(ask(pod.dir, ['stop', 'one'])).resolves.toEqual([]);
   expect(await ask(pod.dir, ['status'])).toContain('exited');
+});
+
+test('apps come and go as often as one likes', async () => {
+  await started();
+  for (let round = 0; round < 300; round++) {
+    pod.addPlans({ name: 'two', script: 'exit 3', about: [['manual']] });
+    expect(await ask(pod.dir, ['add', 'two'])).toEqual([]);
+    if (round % 50 === 0) {
+      expect(await ask(pod.dir, ['start', 'two'])).toEqual([]);
+      await ask(pod.dir, ['stop', 'two']);
+    }
+    expect(await ask(pod.dir, ['remove', 'two'])).toEqual([]);
+  }
+  expect(await ask(pod.dir, ['status'])).toHaveLength(6);
+});
+
+test.each<[string, readonly Step[], RegExp]>([
+  [
+    'about another app',
+    [
+      ['app', 'other'],
+      ['launch', '/x'],
+    ],
+    /not about app "two" alone/,
+  ],
+  [
+    'about two apps',
+    [
+      ['app', 'two'],
+      ['launch', '/x'],
+      ['app', 'three'],
+      ['launch', '/x'],
+    ],
+    /not about app "two" alone/,
+  ],
+  [
+    'about the app that there is',
+    [
+      ['app', 'one'],
+      ['launch', '/x'],
+    ],
+    /is in it twice/,
+  ],
+  [
+    'about the pod',
+    [
+      ['exit-policy', 'any'],
+      ['app', 'two'],
+      ['launch', '/x'],
+    ],
+    /about the pod/,
+  ],
+  [
+    'about its time-out',
+    [
+      ['stop-timeout', '1'],
+      ['app', 'two'],
+      ['launch', '/x'],
+    ],
+    /about the pod/,
+  ],
+  ['without a launch plan', [['app', 'two']], /not about app "two" alone/],
+  ['a verb without its word', [['app', 'two'], ['launch']], /can't have 0 words/],
+  ['a verb that there is not', [['app', 'two'], ['nonsense']], /unknown verb/],
+  [
+    'a stream that it can not have',
+    [
+      ['app', 'two'],
+      ['stdin', 'log'],
+    ],
+    /stdin/,
+  ],
+])('a plan %s is refused, and the pod goes on', async (_, steps, why) => {
+  await started();
+  pod.addPlans({ name: 'two', script: 'exit 3', about: [['manual']] });
+  writeFileSync(join(pod.tree, 'rkt/apps/two/init-plan'), encodePlan(steps));
+  await expect(ask(pod.dir, ['add', 'two'])).rejects.toThrow(why);
+  expect(await ask(pod.dir, ['status'])).toHaveLength(6);
+  pod.addPlans({ name: 'two', script: 'exit 3', about: [['manual']] });
+  expect(await ask(pod.dir, ['add', 'two'])).toEqual([]);
+});
+
+test('what is no plan is refused, and the pod goes on', async () => {
+  await started();
+  pod.addPlans({ name: 'two', script: 'exit 3' });
+  await fc.assert(
+    fc.asyncProperty(fc.uint8Array({ maxLength: 200 }), fc.boolean(), async (bytes, magic) => {
+      const path = join(pod.tree, 'rkt/apps/two/init-plan');
+      writeFileSync(path, magic ? Buffer.concat([Buffer.from(PLAN_MAGIC), bytes]) : bytes);
+      await expect(ask(pod.dir, ['add', 'two'])).rejects.toMatchObject({ code: 'state' });
+    }),
+    { numRuns: 60 },
+  );
+  await expect(ask(pod.dir, ['add', '../two'])).rejects.toThrow('that is no app name');
+  expect(await ask(pod.dir, ['status'])).toHaveLength(6);
 });
