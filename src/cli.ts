@@ -197,7 +197,7 @@ export const COMMANDS: readonly Command[] = [
     run: async (context, { flags, positionals }) => {
       requireExperiment(context);
       takesNoWords(context, positionals);
-      return runPod(context, sandboxArgs(flags));
+      return failingWith(1, () => runPod(context, sandboxArgs(flags)));
     },
   },
   {
@@ -261,11 +261,12 @@ export const COMMANDS: readonly Command[] = [
     run: async (context, { flags, positionals }) => {
       requireExperiment(context);
       const { appListCommand } = await others();
-      return appListCommand(context, {
+      const args = {
         pod: onePod(context, positionals, flags),
         noLegend: flags.bool('no-legend'),
         format: flags.text('format'),
-      });
+      };
+      return failingWith(1, () => appListCommand(context, args));
     },
   },
   {
@@ -277,7 +278,8 @@ export const COMMANDS: readonly Command[] = [
     run: async (context, { flags, positionals }) => {
       const args = appOfPod(context, positionals, flags);
       const { appStatusCommand } = await others();
-      return appStatusCommand(context, { ...args, format: flags.text('format') });
+      const format = flags.text('format');
+      return failingWith(1, () => appStatusCommand(context, { ...args, format }));
     },
   },
   {
@@ -504,6 +506,18 @@ export function commandAt(path: string): Command {
   const found = COMMANDS.find(command => command.path === path);
   if (found === undefined) throw new TspodError('usage', `unknown command ${JSON.stringify(path)}`);
   return found;
+}
+
+/** For the commands whose failures have another status in rkt. */
+async function failingWith(exitStatus: number, action: () => Promise<number>): Promise<number> {
+  try {
+    return await action();
+  } catch (error) {
+    if (!(error instanceof TspodError)) throw error;
+    const { code, message, hint, cause } = error;
+    const rest = { ...(hint === undefined ? {} : { hint }), exitStatus, cause };
+    throw new TspodError(code, message, rest);
+  }
 }
 
 /** rkt has these commands only for who asks for them. */

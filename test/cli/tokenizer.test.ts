@@ -261,8 +261,9 @@ describe('images', () => {
     ),
   )('%s %s must follow an image', (path, flag) => {
     const name = flag.split('=')[0];
-    expect(refusal(path, flag, 'a').message).toBe(`${name} must follow an image`);
-    expect(refusal(flag, path, 'a').message).toBe(`${name} must follow an image`);
+    const words = path.split(' ');
+    expect(refusal(...words, flag, 'a').message).toBe(`${name} must follow an image`);
+    expect(refusal(flag, ...words, 'a').message).toBe(`${name} must follow an image`);
   });
 
   test('arguments want an image, and come once', () => {

@@ -40,7 +40,7 @@ describe.runIf(root)('plan', () => {
       ],
       /bind can't have 1 words/,
     ],
-    ['no last step', [['unshare', 'mount']], /last step must be start or exec/],
+    ['no last step', [['unshare', 'mount']], /last step must be start, exec or done/],
     ['a step after the last', [['start', 'app-plan'], ['debug']], /nothing may follow start/],
     [
       'a namespace that is none',
