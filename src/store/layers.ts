@@ -89,6 +89,10 @@ export function openLayerStore(layout: Layout, forms: readonly LayerForm[]): Lay
       const { form, folder } = held(diffId);
       return form.root(folder);
     },
+    expect() {
+      layout.make();
+      usable(forms).expect?.(layout.tmp);
+    },
     async rest() {
       for (const form of forms) await form.rest?.();
     },

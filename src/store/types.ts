@@ -162,6 +162,8 @@ export interface LayerForm {
   /** What the launcher mounts for a layer at `folder`. */
   tree(folder: string): LayerTree;
   root(folder: string): LayerRoot;
+  /** A layer is likely to come: whatever takes time to start may start now. `tmp` is where it will be written. */
+  expect?(tmp: string): void;
   /** Ends what `begin` may have left running for the next layer. */
   rest?(): Promise<void>;
 }
@@ -186,6 +188,8 @@ export interface LayerStore {
     readonly state: 'whole' | 'rebuilt' | 'in-use' | 'absent';
     readonly difference?: string;
   }>;
+  /** A layer is likely to come. `rest` has to follow. */
+  expect(): void;
   /** No more layers come for now: helper processes end. To be called before this process executes another. */
   rest(): Promise<void>;
   /**

@@ -89,8 +89,14 @@ export async function fetchImage(
     throw notInStore(text);
   }
   const stop = new AbortController();
-  const source = await openSource(context, remote, options.timing, stop.signal);
-  return fromSource(context, store, source, options, stop);
+  try {
+    // The unpacker starts while the registry is asked.
+    if (known === undefined && remote.kind === 'registry') store.layers.expect();
+    const source = await openSource(context, remote, options.timing, stop.signal);
+    return await fromSource(context, store, source, options, stop);
+  } finally {
+    await store.layers.rest();
+  }
 }
 
 async function fromSource(

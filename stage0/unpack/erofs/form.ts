@@ -47,6 +47,9 @@ export function makeErofsForm(dir: string, options: ErofsOptions = {}): LayerFor
       by: erofsSupport(dir).by ?? 'file',
     }),
     root: folder => readRecord(folder).root,
+    expect(tmp) {
+      processFor(tmp);
+    },
     async rest() {
       const resting = child;
       child = undefined;

@@ -45,8 +45,11 @@ export function erofsSupport(dir: string): ErofsSupport {
   return support;
 }
 
+/** For all data folders, and gone with the boot that it is about. */
+const ANSWERS = '/run/tspod';
+
 function answerFile(layout: Layout): string {
-  return `${layout.root}/erofs-support.json`;
+  return `${ANSWERS}/erofs-${statSync(layout.root).dev}.json`;
 }
 
 /** What the answer depends on: this boot of the kernel, this tspod, the file system of the data folder. */
@@ -57,7 +60,10 @@ function circumstances(layout: Layout): string {
 
 function readAnswer(layout: Layout): ErofsSupport | undefined {
   try {
-    const value: unknown = JSON.parse(readFileSync(answerFile(layout), 'utf8'));
+    const file = answerFile(layout);
+    // Only root may say it.
+    if (statSync(ANSWERS).uid !== 0 || statSync(file).uid !== 0) return undefined;
+    const value: unknown = JSON.parse(readFileSync(file, 'utf8'));
     if (typeof value !== 'object' || value === null) return undefined;
     if (!('version' in value) || value.version !== VERSION) return undefined;
     if (!('at' in value) || value.at !== circumstances(layout)) return undefined;
@@ -78,16 +84,19 @@ function tryOut(layout: Layout): ErofsSupport {
   try {
     layout.make();
     support = mountSample(layout);
-    const aside = `${layout.tmp}/record.erofs-support.${process.pid}`;
-    writeFileSync(
-      aside,
-      JSON.stringify({ version: VERSION, at: circumstances(layout), ...support }),
-      { mode: 0o600 },
-    );
-    renameSync(aside, answerFile(layout));
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
     return { by: undefined, unavailable: `it can't be tried out: ${why}` };
+  }
+  try {
+    mkdirSync(ANSWERS, { recursive: true, mode: 0o755 });
+    const file = answerFile(layout);
+    const aside = `${file}.${process.pid}`;
+    const answer = { version: VERSION, at: circumstances(layout), ...support };
+    writeFileSync(aside, JSON.stringify(answer), { mode: 0o644 });
+    renameSync(aside, file);
+  } catch {
+    // A /run that can't be written: the next process finds out for itself.
   }
   return support;
 }
