@@ -19,7 +19,7 @@ it('CVE-2014-9357: the child that decompresses and parses is confined', async ()
     parent: process.pid,
     folder,
     compression: 'gzip',
-        algorithm: 'sha256',
+    algorithm: 'sha256',
     bounds: DEFAULT_BOUNDS,
     idleMs: 60_000,
   };
