@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/fsverity.h>
 #include <linux/openat2.h>
 #include <node_api.h>
 #include <signal.h>
@@ -18,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -379,6 +381,41 @@ FUNCTION(js_syncfs, 1)
     return c->failed ? NULL : done(c, RETRY(syncfs(fd)), "syncfs", NULL);
 }
 
+FUNCTION(js_enable_verity, 1)
+{
+    struct path path_text;
+    const char *path = arg_path(c, 0, &path_text);
+    if (c->failed)
+        return NULL;
+    int fd = (int)RETRY(open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW));
+    if (fd < 0)
+        return fail(c, errno, "open", path);
+    struct fsverity_enable_arg how = {
+        .version = 1,
+        .hash_algorithm = FS_VERITY_HASH_ALG_SHA256,
+        .block_size = 4096,
+    };
+    long result = RETRY(ioctl(fd, FS_IOC_ENABLE_VERITY, &how));
+    int err = errno;
+    close(fd);
+    errno = err;
+    return done(c, result, "FS_IOC_ENABLE_VERITY", path);
+}
+
+FUNCTION(js_has_verity, 1)
+{
+    struct path path_text;
+    const char *path = arg_path(c, 0, &path_text);
+    struct statx stat;
+    if (c->failed)
+        return NULL;
+    if (RETRY(statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, 0, &stat)) < 0)
+        return fail(c, errno, "statx", path);
+    napi_value value;
+    napi_get_boolean(c->env, (stat.stx_attributes & STATX_ATTR_VERITY) != 0, &value);
+    return value;
+}
+
 FUNCTION(js_mkdir, 2)
 {
     struct path path_text;
@@ -730,6 +767,7 @@ NAPI_MODULE_INIT()
     } functions[] = {
         { "flock", js_flock },           { "exec", js_exec },
         { "fsync", js_fsync },           { "syncfs", js_syncfs },
+        { "enableVerity", js_enable_verity }, { "hasVerity", js_has_verity },
         { "mkdir", js_mkdir },           { "mknod", js_mknod },
         { "lchown", js_lchown },         { "lsetxattr", js_lsetxattr },
         { "lgetxattr", js_lgetxattr },   { "llistxattr", js_llistxattr },

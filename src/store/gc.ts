@@ -22,13 +22,15 @@ import type { Layout } from './layout.ts';
 import { leasedDigests } from './leases.ts';
 import { lockEntry, withStoreLock } from './locks.ts';
 import { removeTree } from './remove-tree.ts';
+import { sealLayers } from './seal.ts';
 import { moveToTrash } from './trash.ts';
-import type { GcResult, ImageRecord, PodImageUse } from './types.ts';
+import type { GcResult, ImageRecord, LayerForm, PodImageUse } from './types.ts';
 
 export interface GcOptions {
   readonly graceMs: number;
   readonly maxBytes?: number;
   readonly dryRun?: boolean;
+  readonly forms: readonly LayerForm[];
   readonly inUse: () => Iterable<PodImageUse>;
   /** ms since the epoch */
   readonly now: number;
@@ -46,6 +48,8 @@ export function collectGarbage(layout: Layout, database: Database, options: GcOp
     if (again !== undefined) throw again;
   }
   faultPoint('store-gc-deleted');
+  // Last: it reads every layer that is kept, once.
+  if (options.dryRun !== true) collection.failures.push(...sealLayers(layout, options.forms));
   return collection;
 }
 

@@ -81,6 +81,11 @@ export function openLayerStore(layout: Layout, forms: readonly LayerForm[]): Lay
   return {
     has: diffId => find(diffId) !== undefined,
     form: diffId => find(diffId)?.name,
+    sealed(diffId) {
+      const form = find(diffId);
+      const folder = form && `${layout.layer(form.name, diffId)}/tree`;
+      return form?.files?.every(name => native().hasVerity(`${folder}/${name}`)) ?? false;
+    },
     tree(diffId) {
       const { form, folder } = held(diffId);
       return form.tree(folder);

@@ -59,11 +59,13 @@ class FileStore implements Store {
   readonly #layout: Layout;
   readonly #database: Database;
   readonly #leases = new Set<Pick<Lease, 'release'>>();
+  readonly #forms: readonly LayerForm[];
   readonly #readOnly: boolean;
 
   constructor(layout: Layout, options: StoreOptions) {
     this.dir = layout.dir;
     this.#layout = layout;
+    this.#forms = options.forms;
     this.#readOnly = options.readOnly ?? false;
     this.#database = new Database(layout, this.#readOnly);
     const blobs = openBlobStore(layout);
@@ -236,7 +238,11 @@ class FileStore implements Store {
       return { images: [], layers: [], blobs: [], bytes: 0, failures: [] };
     }
     this.#layout.make();
-    return collectGarbage(this.#layout, this.#database, { ...options, now: Date.now() });
+    return collectGarbage(this.#layout, this.#database, {
+      ...options,
+      forms: this.#forms,
+      now: Date.now(),
+    });
   }
 
   close(): void {

@@ -164,6 +164,8 @@ export interface LayerForm {
   root(folder: string): LayerRoot;
   /** A layer is likely to come: whatever takes time to start may start now. `tmp` is where it will be written. */
   expect?(tmp: string): void;
+  /** Names in the layer's folder of files that hold all of it: gc seals them by fs-verity. */
+  readonly files?: readonly string[];
   /** Ends what `begin` may have left running for the next layer. */
   rest?(): Promise<void>;
 }
@@ -172,6 +174,8 @@ export interface LayerStore {
   has(diffId: Digest): boolean;
   /** The form that it is kept in; undefined when it is not there. */
   form(diffId: Digest): LayerForm['name'] | undefined;
+  /** Whether the kernel checks each of its files at every read (fs-verity). */
+  sealed(diffId: Digest): boolean;
   /** What to use as an overlay's lower layer. */
   tree(diffId: Digest): LayerTree;
   root(diffId: Digest): LayerRoot;

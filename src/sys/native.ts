@@ -29,6 +29,12 @@ export interface Native {
   // --- files; all of the l* and *at kind never follow a final symbolic link
   fsync(path: PathLike): void; // opens O_RDONLY|O_DIRECTORY or file, fsync, close
   syncfs(fd: number): void;
+  /**
+   * Seals a file for good (fs-verity, SHA-256 over 4096 bytes): the kernel reads all of it now, lets nobody
+   * write to it again, and checks what it reads from the disk. EEXIST: it is sealed already.
+   */
+  enableVerity(path: PathLike): void;
+  hasVerity(path: PathLike): boolean;
   mkdir(path: PathLike, mode: number): void;
   mknod(path: PathLike, mode: number, major: number, minor: number): void;
   lchown(path: PathLike, uid: number, gid: number): void;

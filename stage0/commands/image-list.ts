@@ -111,6 +111,7 @@ function toJson(store: Store, context: Context, image: ImageRecord): Record<stri
       digest: blob.digest,
       size: blob.size,
       form: store.layers.form(diffId) ?? null,
+      sealed: store.layers.sealed(diffId),
     })),
   };
 }

@@ -65,4 +65,7 @@ async function verify(context: Context, store: Store, image: ImageRecord): Promi
     return;
   }
   process.stdout.write(`successfully verified checksum for image: ${shown}\n`);
+  if (layers.length > 0 && layers.every(({ diffId }) => store.layers.sealed(diffId))) {
+    process.stdout.write(`image ${shown} is sealed by fs-verity: the kernel checks every read\n`);
+  }
 }

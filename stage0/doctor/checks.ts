@@ -6,6 +6,7 @@ import { existsSync, readFileSync, statfsSync } from 'node:fs';
 import { release } from 'node:os';
 import { errnoOf } from '../../src/errors.ts';
 import { Layout } from '../../src/store/layout.ts';
+import { sealingUnavailable } from '../../src/store/seal.ts';
 import { existingPart } from '../../src/sys/existing.ts';
 import { overlayUnavailable } from '../../src/sys/overlay.ts';
 import { erofsSupport } from '../unpack/erofs/support.ts';
@@ -24,7 +25,16 @@ const OLDEST_KERNEL = [5, 12] as const;
 
 /** @param dir the data folder */
 export function examine(dir: string): readonly Check[] {
-  return [root(), kernel(), dataFolder(dir), overlay(dir), layers(dir), cgroups(), seccomp()];
+  return [
+    root(),
+    kernel(),
+    dataFolder(dir),
+    overlay(dir),
+    layers(dir),
+    verity(dir),
+    cgroups(),
+    seccomp(),
+  ];
 }
 
 function root(): Check {
@@ -94,6 +104,20 @@ function layers(dir: string): Check {
     state: 'warn',
     detail: `directory: layers are unpacked, because ${unavailable}`,
     hint: 'a kernel with EROFS (6.12 or newer) makes fetching several times faster',
+  };
+}
+
+function verity(dir: string): Check {
+  const name = 'fs-verity';
+  const why = sealingUnavailable(new Layout(dir));
+  if (why === undefined) {
+    return { name, state: 'ok', detail: 'gc seals layers: the kernel checks them at every read' };
+  }
+  return {
+    name,
+    state: 'warn',
+    detail: `layers are checked by "image verify" only, because ${why}`,
+    hint: 'ext4 gets it by "tune2fs -O verity DEVICE", where the kernel has it',
   };
 }
 

@@ -170,3 +170,18 @@ describe.runIf(root)('confinement', () => {
     closeSync(fd);
   });
 });
+
+test('sealing by fs-verity: done, or refused as what the file system has not', () => {
+  const file = join(dir, 'sealed');
+  writeFileSync(file, 'content');
+  expect(native().hasVerity(file)).toBe(false);
+  const error = errorOf(() => native().enableVerity(file));
+  if (error === undefined) {
+    expect(native().hasVerity(file)).toBe(true);
+    expect(errnoOf(errorOf(() => openSync(file, 'r+')))).toBe('EPERM');
+    expect(errnoOf(errorOf(() => native().enableVerity(file)))).toBe('EEXIST');
+  } else expect(['ENOTTY', 'ENOTSUP']).toContain(errnoOf(error));
+  symlinkSync(file, join(dir, 'link-to-sealed'));
+  expect(errnoOf(errorOf(() => native().enableVerity(join(dir, 'link-to-sealed'))))).toBe('ELOOP');
+  expect(errnoOf(errorOf(() => native().hasVerity(join(dir, 'nothing'))))).toBe('ENOENT');
+});

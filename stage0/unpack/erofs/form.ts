@@ -33,6 +33,7 @@ export function makeErofsForm(dir: string, options: ErofsOptions = {}): LayerFor
   };
   return {
     name: 'erofs',
+    files: [TAR_FILE, META_FILE],
     unavailable: () => erofsSupport(dir).unavailable,
     begin: (folder, packing, algorithm) =>
       new ErofsSink(
