@@ -30,6 +30,7 @@ export interface GcOptions {
   readonly graceMs: number;
   readonly maxBytes?: number;
   readonly dryRun?: boolean;
+  readonly seal?: boolean;
   readonly forms: readonly LayerForm[];
   readonly inUse: () => Iterable<PodImageUse>;
   /** ms since the epoch */
@@ -49,7 +50,8 @@ export function collectGarbage(layout: Layout, database: Database, options: GcOp
   }
   faultPoint('store-gc-deleted');
   // Last: it reads every layer that is kept, once.
-  if (options.dryRun !== true) collection.failures.push(...sealLayers(layout, options.forms));
+  if (options.seal === true && options.dryRun !== true)
+    collection.failures.push(...sealLayers(layout, options.forms));
   return collection;
 }
 

@@ -294,6 +294,8 @@ export interface Store {
     /** Then the least recently used go, whatever their age, until blobs and layers fit into so many bytes. */
     readonly maxBytes?: number;
     readonly inUse: () => Iterable<PodImageUse>;
+    /** Then seals the layers that are kept, where fs-verity is to be had: it reads each of them once. */
+    readonly seal?: boolean;
     /** Removes nothing: what would go. */
     readonly dryRun?: boolean;
   }): GcResult;

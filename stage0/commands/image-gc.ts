@@ -31,6 +31,7 @@ export async function run(context: Context, { flags }: ImageGcArgs): Promise<num
     const result = store.gc({
       graceMs,
       inUse: () => podImageUses(context.dir),
+      seal: true,
       dryRun: flags.dryRun ?? false,
       ...(maxBytes === undefined ? {} : { maxBytes }),
     });

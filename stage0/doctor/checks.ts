@@ -111,7 +111,11 @@ function verity(dir: string): Check {
   const name = 'fs-verity';
   const why = sealingUnavailable(new Layout(dir));
   if (why === undefined) {
-    return { name, state: 'ok', detail: 'gc seals layers: the kernel checks them at every read' };
+    return {
+      name,
+      state: 'ok',
+      detail: '"image gc" seals layers: the kernel checks them at every read',
+    };
   }
   return {
     name,
