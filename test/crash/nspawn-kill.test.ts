@@ -1,0 +1,108 @@
+/**
+ * Any process of a pod under nspawn killed at any instant: the one that was started, systemd-nspawn, init, an
+ * app, or tspod while it prepares. Afterwards no process of the pod lives, `list` tells what is true, gc takes
+ * everything away, and `sandbox` finds nothing left on the machine.
+ */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { fromLayout, useSandbox } from '../functional/sandbox.ts';
+import type { Sandbox } from '../support/tspod.ts';
+
+const use = useSandbox();
+
+/** In all; this many at once. */
+const KILLS = Number(process.env['TSPOD_KILLS'] ?? 200);
+const AT_ONCE = 8;
+/** A pod is up after about 200 ms. */
+const LATEST_MS = 500;
+
+const VICTIMS = ['started', 'nspawn', 'init', 'app'] as const;
+
+test(`killed at random, ${KILLS} times`, { timeout: 300_000 }, async () => {
+  const { box } = use;
+  const image = fromLayout('busybox');
+  expect(await box.run(['fetch', image])).toMatchObject({ status: 0 });
+  let left = KILLS;
+  const seen = new Map<string, number>();
+  const worker = async (number: number) => {
+    for (let round = 0; left > 0; round++) {
+      left -= 1;
+      const victim = VICTIMS[(number + round) % VICTIMS.length] ?? 'started';
+      const killed = await killOne(box, image, victim, number * 1000 + round);
+      seen.set(killed, (seen.get(killed) ?? 0) + 1);
+    }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, (_, number) => worker(number)));
+  // Each of them must have been hit, or this tests in name only.
+  for (const victim of VICTIMS) expect(seen.get(victim) ?? 0, victim).toBeGreaterThan(0);
+  const listed = await box.run(['list', '--format=json']);
+  const pods: readonly { state: string }[] = JSON.parse(listed.stdout);
+  for (const { state } of pods) expect(state).toMatch(/^(?:exited|aborted prepare|embryo)$/);
+  const collected = await box.run(['gc', '--grace-period=0s', '--expire-prepared=0s']);
+  expect(collected.status, collected.stderr).toBe(0);
+  expect(JSON.parse((await box.run(['list', '--format=json'])).stdout)).toEqual([]);
+  expect(await box.run(['run', '--rm', ...pod(image, 'exit 3', 7)])).toMatchObject({ status: 3 });
+});
+
+function pod(image: string, script: string, mark: number): string[] {
+  return [
+    '--stage1-name=nspawn',
+    '--net=none',
+    image,
+    '--name=one',
+    '--exec=/bin/sh',
+    '--',
+    '-c',
+    `: ${mark}; ${script}`,
+    '---',
+    image,
+    '--name=two',
+    '--exec=/bin/sleep',
+    '--',
+    '1000',
+  ];
+}
+
+/** @returns what was hit: `preparing` when it was too early for the one that was wanted */
+async function killOne(
+  box: Sandbox,
+  image: string,
+  victim: (typeof VICTIMS)[number],
+  mark: number,
+): Promise<string> {
+  const started = box.start(['run', ...pod(image, 'sleep 1000', mark)]);
+  await new Promise(resolve => setTimeout(resolve, Math.random() * LATEST_MS));
+  const nspawn = childrenOf(started.pid)[0];
+  const init = nspawn === undefined ? undefined : childrenOf(nspawn)[0];
+  const app = init === undefined ? undefined : childrenOf(init)[0];
+  const pids = { started: started.pid, nspawn, init, app };
+  const pid = pids[victim];
+  kill(pid ?? started.pid);
+  // An app that is killed ends the pod with 137; everything else ends it by the death of the rest.
+  await started.ended;
+  return pid === undefined ? 'preparing' : victim;
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // it was quicker
+  }
+}
+
+function childrenOf(pid: number): readonly number[] {
+  const tasks = `/proc/${pid}/task`;
+  if (!existsSync(tasks)) return [];
+  try {
+    return readdirSync(tasks).flatMap(task =>
+      readFileSync(join(tasks, task, 'children'), 'utf8')
+        .split(' ')
+        .filter(word => word !== '')
+        .map(Number),
+    );
+  } catch {
+    return [];
+  }
+}
