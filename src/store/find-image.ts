@@ -18,6 +18,11 @@ export function findImage(store: Store, text: string): ImageRecord {
   const image =
     store.byName(text) ?? byReference(store, text) ?? byEnd(store, text) ?? store.byIdPrefix(text);
   if (image !== undefined) return image;
+  if (/^(?:sha(?:256|512)[:-])?[0-9a-f]?$/.test(text)) {
+    throw new TspodError('not-found', `image "${text}": image ID too short`, {
+      hint: 'give two of its digits or more',
+    });
+  }
   throw new TspodError('not-found', `image "${text}": no image IDs found`, {
     hint: '"image list" shows what is there',
   });

@@ -271,7 +271,7 @@ export const FLAGS = {
     },
   },
   'image list': {
-    fields: { kind: 'list', help: 'id,name,size,importtime,lastused' },
+    fields: { kind: 'list', help: 'id,name,size,importtime,lastused, and form' },
     sort: { kind: 'list', help: 'name, importtime, lastused, size' },
     order: { kind: 'text', default: 'asc', help: 'asc or desc' },
     'no-legend': { kind: 'bool', default: 'false', help: 'no header' },

@@ -1,6 +1,7 @@
 /**
  * `tspod image list`: rkt's columns, order and JSON keys; times in JSON are nanoseconds since the epoch.
- * Beyond rkt's keys: every name, the manifest's digest, the verdict, the form of the unpacked layers.
+ * Beyond rkt's keys: every name, the manifest's digest, the verdict, the form of the layers and why it is not
+ * `erofs`; the field `form` shows it when asked for.
  */
 import type { Context } from '../../src/context.ts';
 import { TspodError } from '../../src/errors.ts';
@@ -9,6 +10,7 @@ import { toAppcHash } from '../../src/image/digest.ts';
 import { openStore } from '../../src/store/store.ts';
 import type { ImageRecord, Store } from '../../src/store/types.ts';
 import { renderTable } from '../../src/table.ts';
+import { erofsSupport } from '../unpack/erofs/support.ts';
 import { layerForms } from '../unpack/forms.ts';
 import { imageId, showImageId } from './image-id.ts';
 
@@ -33,7 +35,7 @@ type Flags = ImageListArgs['flags'];
 
 interface Field {
   readonly header: string;
-  readonly show: (image: ImageRecord, context: Context, full: boolean) => string;
+  readonly show: (image: ImageRecord, context: Context, full: boolean, store: Store) => string;
 }
 
 const FIELDS: ReadonlyMap<string, Field> = new Map([
@@ -55,7 +57,11 @@ const FIELDS: ReadonlyMap<string, Field> = new Map([
   ],
   ['importtime', { header: 'IMPORT TIME', show: (image, _, full) => time(image.importedAt, full) }],
   ['lastused', { header: 'LAST USED', show: (image, _, full) => time(image.lastUsedAt, full) }],
+  ['form', { header: 'FORM', show: (image, _context, _full, store) => formOf(store, image) }],
 ]);
+
+/** rkt's; what is more has to be asked for. */
+const DEFAULT_FIELDS = ['id', 'name', 'size', 'importtime', 'lastused'];
 
 type Order = (a: ImageRecord, b: ImageRecord) => number;
 
@@ -67,7 +73,7 @@ const SORT_FIELDS: ReadonlyMap<string, Order> = new Map<string, Order>([
 ]);
 
 export async function run(context: Context, { flags }: ImageListArgs): Promise<number> {
-  const fields = flags.fields.length === 0 ? [...FIELDS.keys()] : flags.fields;
+  const fields = flags.fields.length === 0 ? DEFAULT_FIELDS : flags.fields;
   const columns = fields.map(name => pick(FIELDS, name, '--fields'));
   const compare = order(flags);
   const format = checkFormat(flags.format);
@@ -78,7 +84,9 @@ export async function run(context: Context, { flags }: ImageListArgs): Promise<n
       format === undefined
         ? renderTable([
             ...(flags.noLegend ? [] : [columns.map(column => column.header)]),
-            ...images.map(image => columns.map(column => column.show(image, context, flags.full))),
+            ...images.map(image =>
+              columns.map(column => column.show(image, context, flags.full, store)),
+            ),
           ])
         : `${JSON.stringify(
             images.map(image => toJson(store, context, image)),
@@ -106,6 +114,7 @@ function toJson(store: Store, context: Context, image: ImageRecord): Record<stri
       ? {}
       : { aci: { id: toAppcHash(image.appc.id), oci_id: image.id } }),
     verdict: image.verdict,
+    ...formJson(store, context, image),
     layers: image.layers.map(({ diffId, blob }) => ({
       diff_id: diffId,
       digest: blob.digest,
@@ -114,6 +123,26 @@ function toJson(store: Store, context: Context, image: ImageRecord): Record<stri
       sealed: store.layers.sealed(diffId),
     })),
   };
+}
+
+/** In which form the image's layers are kept: one, several with commas, `-` for layers that are not there. */
+function formOf(store: Store, image: ImageRecord): string {
+  const forms = image.layers.map(({ diffId }) => store.layers.form(diffId) ?? '-');
+  return [...new Set(forms)].sort().join(',') || '-';
+}
+
+function formJson(store: Store, { dir }: Context, image: ImageRecord): Record<string, unknown> {
+  const form = formOf(store, image);
+  if (image.layers.every(({ diffId }) => store.layers.form(diffId) === 'erofs')) return { form };
+  return { form, why_not_erofs: whyNotErofs(form, dir) };
+}
+
+function whyNotErofs(form: string, dir: string): string {
+  const { unavailable } = erofsSupport(dir);
+  if (unavailable !== undefined) return unavailable;
+  return form === '-'
+    ? 'its layers are not there; they are made again of its blobs when it runs'
+    : 'layers were unpacked when EROFS could not be used here; "image rm" and "fetch" bring it anew';
 }
 
 /** rkt shows images of Docker registries without the transport. */

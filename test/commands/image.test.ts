@@ -105,6 +105,15 @@ describe('image list', () => {
     ).toBe(`${REDIS}\n${BUSYBOX}\n`);
   });
 
+  test('the form of the layers, and why it is not EROFS', async () => {
+    expect(await listed({ fields: ['name', 'form'] })).toBe(
+      `NAME\t\t\t\t\tFORM\n${BUSYBOX}\tdirectory\n${REDIS}\tdirectory\n`,
+    );
+    const [first] = JSON.parse(await listed({ format: 'json' }));
+    expect(first).toMatchObject({ form: 'directory', why_not_erofs: expect.any(String) });
+    expect(first.why_not_erofs).not.toBe('');
+  });
+
   test.each([{ fields: ['color'] }, { sort: ['id'] }, { order: 'up' }, { format: 'yaml' }])(
     '%j is refused',
     async flags => {
@@ -195,6 +204,9 @@ describe('image rm and gc', () => {
   test('rm: an unknown image is an error, the others go all the same', async () => {
     expect(await rm(rmContext(), { positionals: ['nothing', 'busybox'] })).toBe(254);
     expect(store.images()).toHaveLength(1);
+    complaints = '';
+    expect(await rm(rmContext(), { positionals: ['sha256:a'] })).toBe(254);
+    expect(complaints).toMatch(/^tspod: image "sha256:a": image ID too short; /);
     await expect(rm(rmContext(), { positionals: [] })).rejects.toMatchObject({ code: 'usage' });
   });
 
