@@ -1,5 +1,5 @@
 /**
- * `npm run bench [-- ROUNDS]`: tspod beside its peers, on this machine, in this run. What is compared is
+ * `npm run bench [-- ROUNDS FETCHES [run] [pods] [fetch]]`: tspod beside its peers, on this machine, in this run. What is compared is
  * run in turn (A B C A B C …), so that a slow moment hits all of them; printed are medians and ratios.
  *
  * Everything happens in a mount namespace of its own: podman and crun want a clean cgroup tree and mount
@@ -21,6 +21,12 @@ const TSPOD = process.env['TSPOD'] ?? join(ROOT, 'bin/tspod');
 const LAUNCH = join(TSPOD, '../../dist/launch');
 const ROUNDS = Number(process.argv[2] ?? 40);
 const FETCHES = Number(process.argv[3] ?? 3);
+const ONLY = process.argv.slice(4);
+
+/** Without a name all of them. */
+function wanted(name: string): boolean {
+  return ONLY.length === 0 || ONLY.includes(name);
+}
 
 if (process.env['TSPOD_BENCH_INSIDE'] === undefined) reenter();
 else await main();
@@ -39,9 +45,9 @@ async function main(): Promise<void> {
     must('umount', ['-l', '/sys/fs/cgroup/unified']);
   const work = mkdtempSync(join(tmpdir(), 'tspod-bench-'));
   try {
-    await running(work);
-    await pods(work, TSPOD, Math.ceil(ROUNDS / 2));
-    await fetching(work, TSPOD, FETCHES);
+    if (wanted('run')) await running(work);
+    if (wanted('pods')) await pods(work, TSPOD, Math.ceil(ROUNDS / 2));
+    if (wanted('fetch')) await fetching(work, TSPOD, FETCHES);
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
