@@ -450,6 +450,16 @@ export const COMMANDS: readonly Command[] = [
     },
   },
   {
+    path: 'push',
+    flags: FLAGS.push,
+    usage: 'IMAGE docker://HOST/NAME[:TAG]',
+    about: 'Push an image of the store to a registry and print its digest (beyond rkt)',
+    run: async (context, { flags, positionals }) => {
+      const { pushCommand } = await others();
+      return pushCommand(context, { positionals, format: flags.text('format') });
+    },
+  },
+  {
     path: 'doctor',
     flags: FLAGS.doctor,
     usage: '',

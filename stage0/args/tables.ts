@@ -368,6 +368,7 @@ export const FLAGS = {
   'app status': { app: { kind: 'text', help: 'the app' }, ...FORMAT },
   'app exec': { app: { kind: 'text', help: 'the app to enter' }, ...UUID_FILE },
   config: { 'pretty-print': { kind: 'bool', default: 'true', help: 'indented' } },
+  push: { ...FORMAT },
   version: { ...FORMAT },
   doctor: { ...FORMAT },
   help: {},

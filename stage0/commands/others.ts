@@ -19,6 +19,7 @@ export { run as imageListCommand } from './image-list.ts';
 export { run as imageRmCommand } from './image-rm.ts';
 export { run as imageVerifyCommand } from './image-verify.ts';
 export { run as listCommand } from './list.ts';
+export { run as pushCommand } from './push.ts';
 export { run as rmCommand } from './rm.ts';
 export { run as statusCommand } from './status.ts';
 export { run as stopCommand } from './stop.ts';

@@ -11,7 +11,7 @@ import { readFileSync } from 'node:fs';
 import { Agent as HttpAgent, type AgentOptions as HttpAgentOptions } from 'node:http';
 import { type AgentOptions, Agent as HttpsAgent } from 'node:https';
 import { BlockList, isIP, type LookupFunction } from 'node:net';
-import type { Duplex } from 'node:stream';
+import type { Duplex, Readable } from 'node:stream';
 import fetch, { type Response } from 'node-fetch';
 import { errnoOf, reasonOf, systemError, TspodError } from '../../src/errors.ts';
 import { proxyFor } from './proxy.ts';
@@ -35,11 +35,13 @@ export interface Exchange {
 }
 
 export interface RequestOptions {
-  readonly method?: 'GET' | 'POST' | 'HEAD';
+  readonly method?: 'GET' | 'POST' | 'HEAD' | 'PUT';
   readonly headers?: Readonly<Record<string, string>>;
   /** For this origin only. */
   readonly authorization?: string | undefined;
   readonly form?: string;
+  /** Sent as it is, with the length in `headers`; made anew for each try. Redirects are not for such a request. */
+  readonly upload?: () => Readable | Buffer;
   /** Redirects to follow; default 10. */
   readonly redirects?: number;
   /** The user did not name this URL, a server did. */
@@ -103,7 +105,11 @@ export class HttpClient {
     const agent = await this.#agent(url, told);
     const abort = new AbortController();
     const signals = [abort.signal, ...(this.#signal === undefined ? [] : [this.#signal])];
-    const timer = setTimeout(() => abort.abort(), this.#timing.headers);
+    // An answer to an upload comes after its last byte, however long that takes; a dead line breaks off.
+    const timer =
+      options.upload === undefined
+        ? setTimeout(() => abort.abort(), this.#timing.headers)
+        : undefined;
     let response: Response;
     try {
       response = await fetch(url.href, {
@@ -122,6 +128,7 @@ export class HttpClient {
             : {}),
         },
         ...(options.form === undefined ? {} : { body: options.form }),
+        ...(options.upload === undefined ? {} : { body: options.upload() }),
       });
     } catch (error) {
       this.#signal?.throwIfAborted();

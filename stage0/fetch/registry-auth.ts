@@ -35,6 +35,8 @@ export interface AuthorizerOptions {
   readonly origin: URL;
   readonly repository: string;
   readonly allowHttp: boolean;
+  /** What a token is asked for; default `pull`. */
+  readonly actions?: 'pull' | 'pull,push' | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly credentials: () => Promise<Credentials | undefined>;
 }
@@ -103,8 +105,8 @@ export class RegistryAuthorizer implements Authorizer {
   async #fetchToken(challenge: Challenge): Promise<string> {
     const url = this.#realm(challenge.parameters.get('realm'));
     const service = challenge.parameters.get('service');
-    // Nothing but pulling is ever asked for, whatever the challenge names.
-    const scope = `repository:${this.#options.repository}:pull`;
+    // Nothing else is ever asked for, whatever the challenge names.
+    const scope = `repository:${this.#options.repository}:${this.#options.actions ?? 'pull'}`;
     const credentials = await this.#findCredentials();
     const told = url.origin !== this.#options.origin.origin;
     const request =

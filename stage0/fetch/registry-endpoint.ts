@@ -6,7 +6,14 @@ import { TspodError } from '../../src/errors.ts';
 import { isObject, parseBoundedJson } from '../../src/image/json.ts';
 import type { Descriptor } from '../../src/image/oci.ts';
 import type { Credentials } from './credentials.ts';
-import { type Exchange, HttpClient, show, type TlsSettings, WithoutTls } from './http.ts';
+import {
+  type Exchange,
+  HttpClient,
+  type RequestOptions,
+  show,
+  type TlsSettings,
+  WithoutTls,
+} from './http.ts';
 import { CREDENTIALS_HINT, RegistryAuthorizer } from './registry-auth.ts';
 import {
   isTransientStatus,
@@ -31,6 +38,7 @@ export interface EndpointOptions {
   readonly timing: Timing;
   readonly allowHttp: boolean;
   readonly tls: TlsSettings;
+  readonly actions?: 'pull' | 'pull,push';
   /** Stops everything under way. */
   readonly signal?: AbortSignal | undefined;
   readonly credentials: () => Promise<Credentials | undefined>;
@@ -124,6 +132,42 @@ export class Endpoint {
     );
   }
 
+  /**
+   * One request that changes something, or asks about it: below the repository, or where the registry has said
+   * that an upload goes on. That may be another host, which gets no credentials (CVE-2020-15157).
+   * @param expected statuses that are an answer; any other is the failure that it is
+   * @throws TspodError by cause; Transient where another try may help
+   */
+  async send(
+    path: string | URL,
+    options: Pick<RequestOptions, 'headers' | 'upload'> & {
+      readonly method: NonNullable<RequestOptions['method']>;
+    },
+    expected: readonly number[],
+  ): Promise<Exchange> {
+    const { url, auth } = await this.#connect();
+    const target =
+      typeof path === 'string' ? new URL(`/v2/${this.#options.repository}/${path}`, url) : path;
+    const own = target.origin === url.origin;
+    for (let tries = 0; ; tries += 1) {
+      const authorization = own ? await auth.header() : undefined;
+      const exchange = await this.#http.request(target, {
+        ...options,
+        authorization,
+        told: !own,
+        redirects: 0,
+      });
+      const { response } = exchange;
+      if (expected.includes(response.status)) return exchange;
+      const challenge = response.headers.get('www-authenticate');
+      const asked = response.status === 401 && own && tries < 2;
+      if (!asked || !(await auth.challenged(challenge, authorization))) {
+        throw await this.#failure(exchange);
+      }
+      exchange.end();
+    }
+  }
+
   async #ask(path: string, headers: Readonly<Record<string, string>>): Promise<Exchange> {
     const { url, auth } = await this.#connect();
     const target = new URL(`/v2/${this.#options.repository}/${path}`, url);
@@ -149,6 +193,7 @@ export class Endpoint {
           origin: url,
           repository: this.#options.repository,
           allowHttp: this.#options.allowHttp,
+          actions: this.#options.actions,
           signal: this.#options.signal,
           credentials: this.#options.credentials,
         }),

@@ -31,7 +31,7 @@ const ACCEPT = [MEDIA.ociIndex, MEDIA.dockerIndex, MEDIA.ociManifest, MEDIA.dock
 );
 
 /** Where Docker Hub answers. */
-const HUB_HOST = 'registry-1.docker.io';
+export const HUB_HOST = 'registry-1.docker.io';
 
 /** @param signal stops whatever is under way, with an AbortError */
 export function openRegistry(
@@ -212,7 +212,8 @@ function mayBeElsewhere(error: unknown): boolean {
   return ['network', 'not-found', 'denied', 'protocol', 'digest', 'limit'].includes(error.code);
 }
 
-function allows(
+/** Whether the user, or the configuration of this registry, has switched the check off. */
+export function allows(
   context: Pick<Context, 'insecure'>,
   settings: RegistrySettings | undefined,
   what: 'tls' | 'http',

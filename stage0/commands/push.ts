@@ -1,0 +1,55 @@
+/** `tspod push IMAGE docker://HOST/NAME:TAG`: prints the digest under which the registry has it. */
+import type { Context } from '../../src/context.ts';
+import { TspodError } from '../../src/errors.ts';
+import { canonicalReference } from '../../src/image/reference.ts';
+import { imageDigests } from '../../src/store/digests.ts';
+import { findImage } from '../../src/store/find-image.ts';
+import { openStore } from '../../src/store/store.ts';
+import { checkFormat, printJson } from '../output.ts';
+import { layerForms } from '../unpack/forms.ts';
+
+export interface PushArgs {
+  readonly positionals: readonly string[];
+  readonly format: string | undefined;
+}
+
+export async function run(context: Context, { positionals, format }: PushArgs): Promise<number> {
+  const [text, place, ...more] = positionals;
+  if (text === undefined || place === undefined || more.length > 0) {
+    throw new TspodError('usage', 'push: takes an image and where to push it', {
+      hint: 'for example: push web docker://registry.example/web:1.2',
+    });
+  }
+  checkFormat(format);
+  const { openProgress, openTarget, parseTarget, pushImage, TIMING } = await import(
+    '../push/open.ts'
+  );
+  const target = parseTarget(place);
+  const name = canonicalReference(target);
+  if (context.offline) {
+    throw new TspodError('offline', `push: ${target.registry} would be contacted`, {
+      hint: 'push without --offline',
+    });
+  }
+  const store = openStore(context.dir, { forms: layerForms(context.dir) });
+  const lease = store.lease();
+  try {
+    const image = findImage(store, text);
+    lease.add(...imageDigests(image));
+    const endpoint = openTarget(context, target);
+    const progress = openProgress();
+    try {
+      const push = { context, store, endpoint, target, progress, timing: TIMING };
+      const digest = await pushImage(push, image);
+      if (format === undefined) process.stdout.write(`${digest}\n`);
+      else printJson({ name, digest }, format);
+    } finally {
+      progress.close();
+      endpoint.close();
+    }
+  } finally {
+    lease.release();
+    store.close();
+  }
+  return 0;
+}
