@@ -15,6 +15,7 @@ import {
   type RuntimeApp,
   type Volume,
 } from '../src/image/appc.ts';
+import type { AppcImageManifest } from '../src/image/appc-manifest.ts';
 import { type Digest, fromAppcHash } from '../src/image/digest.ts';
 import { parseDns, parseHosts } from '../src/pod/dns.ts';
 import { appRoot } from '../src/pod/folder.ts';
@@ -262,8 +263,8 @@ export function readPodManifest(file: string): PodManifest {
 /**
  * Puts volumes into apps. An image's mount point without a volume: what the app writes there belongs to
  * the pod's own layer and starts with the image's content, which is what Docker's anonymous volumes
- * promise, so nothing is mounted. Under a read-only root it must be writable all the same and becomes an
- * empty volume, with rkt's warning; so does that of an ACI, whose image expects something from outside there.
+ * promise, so no volume is needed (stage1-flavors/volume-steps.ts). That of an ACI, whose image expects something
+ * from outside there, becomes an empty volume, with rkt's warning; unless docker2aci made it of a Docker image.
  */
 export function joinParts(input: JoinInput, parts: Parts): Pick<Pod, 'manifest' | 'apps'> {
   const volumes = parts.manifest.volumes.map(resolveSource);
@@ -274,7 +275,7 @@ export function joinParts(input: JoinInput, parts: Parts): Pick<Pod, 'manifest' 
     if (image === undefined || runtimeApp.app === undefined) continue;
     const mounts: Mount[] = [...(runtimeApp.mounts ?? [])];
     const { missing } = placeVolumes(volumes, mounts, runtimeApp.app.mountPoints ?? []);
-    const needed = runtimeApp.readOnlyRootFS === true || image.appc !== undefined;
+    const needed = image.appc !== undefined && !isConverted(image.appc);
     for (const point of needed ? missing : []) {
       warn(
         input.context,
@@ -302,6 +303,11 @@ export function joinParts(input: JoinInput, parts: Parts): Pick<Pod, 'manifest' 
     };
   });
   return { manifest: { ...parts.manifest, apps: runtimeApps, volumes }, apps };
+}
+
+/** By rkt's sign of docker2aci. */
+function isConverted({ annotations }: AppcImageManifest): boolean {
+  return annotations.some(({ name }) => name === 'appc.io/docker/repository');
 }
 
 function freeName(stem: string, volumes: readonly Volume[]): string {

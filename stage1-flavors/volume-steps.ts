@@ -3,13 +3,35 @@
  * their peer group with the host, and put into the app's root afterwards.
  */
 import type { Volume } from '../src/image/appc.ts';
+import { normalized } from '../src/image/convert.ts';
 import type { Step } from '../src/pod/launch-plan.ts';
 import type { PodApp } from '../src/pod/pod.ts';
+import { whyBadTarget } from '../src/pod/volumes.ts';
 
 /** As Docker and podman: one that the image lacks is made, in a volume too. */
 export function workingDirectory({ app }: PodApp, root: string): readonly Step[] {
   const path = app.workingDirectory || '/';
   return path === '/' ? [] : [['folder', root, path, '0755']];
+}
+
+/**
+ * The image's mount points that no volume covers: folders of the pod's own layer, so they start with the image's
+ * content, owner and mode, as Docker's anonymous volumes do, and nothing has to be copied. They stay writable
+ * under a read-only root. To be done before anything else is mounted on the root: what is made here is in the
+ * pod's layer, never in a tree of the host (CVE-2022-23648).
+ */
+export function ownFolders({ app, mounts, readOnlyRootFs }: PodApp, root: string): readonly Step[] {
+  const covered = (path: string) =>
+    mounts.some(mount => path === mount.path || path.startsWith(`${mount.path}/`));
+  const paths = (app.mountPoints ?? [])
+    .map(({ path }) => normalized(path))
+    .filter(path => whyBadTarget(path) === undefined && !covered(path));
+  return [...new Set(paths)]
+    .sort((a, b) => a.split('/').length - b.split('/').length)
+    .flatMap(path => [
+      ['folder', root, path, '0755'],
+      ...(readOnlyRootFs ? ([['writable', root, path]] satisfies Step[]) : []),
+    ]);
 }
 
 export function holdVolume(volume: Volume, slot: string): readonly Step[] {

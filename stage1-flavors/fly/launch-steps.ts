@@ -11,7 +11,7 @@ import { CGROUPS_FILE } from '../cgroup-places.ts';
 import { isolationOf } from '../isolation.ts';
 import { nameFiles } from '../name-files.ts';
 import { rootSteps } from '../root-steps.ts';
-import { holdVolume, placeVolume, workingDirectory } from '../volume-steps.ts';
+import { holdVolume, ownFolders, placeVolume, workingDirectory } from '../volume-steps.ts';
 import { planCgroups } from './cgroups.ts';
 
 /** Of the host, wholly visible in every fly pod. */
@@ -43,6 +43,7 @@ export function launchSteps(pod: Pod, app: PodApp): readonly Step[] {
     ['unshare', 'mount'],
     ['propagation', '/', 'rslave'],
     ...rootSteps(app),
+    ...ownFolders(app, app.root),
     // A link here in an image would lead the mounts elsewhere (CVE-2019-19921 and its kin).
     ...HOST_TREES.map((name): Step => ['require-folder', app.root, name, '0755']),
     ...HOST_TREES.map(

@@ -38,6 +38,7 @@ void run_pivot(const struct step *step);
 void run_tmpfs(const struct step *step);
 void run_mask(const struct step *step);
 void run_readonly(const struct step *step);
+void run_writable(const struct step *step);
 void run_readonly_root(const struct step *step);
 int open_root(const char *root);
 bool check_mount_flags(struct plan *plan, const struct step *step, uint32_t first);

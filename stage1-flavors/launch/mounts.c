@@ -434,6 +434,20 @@ void run_readonly(const struct step *step)
     close(root);
 }
 
+/* A mount of its own, so that readonly-root passes it over. */
+void run_writable(const struct step *step)
+{
+    const char *target = word_text(step, 2);
+    int root = open_root(word_text(step, 1));
+    int place = make_place(root, target, true);
+    int tree = clone_tree(place, "", false, target);
+    struct mount_change change = { .propagation = MS_PRIVATE };
+    if (change_mount(tree, 0, change) < 0)
+        die("can't keep \"%s\" writable: %s", target, mount_reason(errno));
+    put_on(tree, place, root, target);
+    close(root);
+}
+
 void run_readonly_root(const struct step *step)
 {
     const char *path = word_text(step, 1);

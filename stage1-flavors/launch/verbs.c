@@ -173,6 +173,7 @@ const struct verb VERBS[] = {
     { "symlink", 4, 4, false, check_symlink, run_symlink },
     { "mask", 2, 2, false, NULL, run_mask },
     { "readonly", 2, 2, false, NULL, run_readonly },
+    { "writable", 2, 2, false, NULL, run_writable },
     { "readonly-root", 1, 1, false, NULL, run_readonly_root },
     { "hostname", 1, 1, false, check_hostname, run_hostname },
     { "cgroup", 1, 129, false, check_cgroup, run_cgroup },

@@ -8,7 +8,7 @@ import type { Step } from '../../src/pod/launch-plan.ts';
 import type { Pod, PodApp } from '../../src/pod/pod.ts';
 import { nameFiles } from '../name-files.ts';
 import { rootSteps } from '../root-steps.ts';
-import { holdVolume, placeVolume } from '../volume-steps.ts';
+import { holdVolume, ownFolders, placeVolume } from '../volume-steps.ts';
 import { cgroupSteps } from './cgroups.ts';
 import { nspawnCommand } from './command.ts';
 import { PROGRAMS, TREE } from './stage1-tree.ts';
@@ -59,7 +59,7 @@ export function appTree(
   const names = nameFiles(pod, app.root, firstSlot);
   let slot = firstSlot + 2;
   const hold: Step[] = [...names.hold];
-  const place: Step[] = [...rootSteps(app), ...names.place];
+  const place: Step[] = [...rootSteps(app), ...ownFolders(app, app.root), ...names.place];
   place.push(['symlink', app.root, '/etc/mtab', '../proc/self/mounts', 'if-missing']);
   for (const { volume, path } of app.mounts) {
     hold.push(...holdVolume(volume, String(slot)));

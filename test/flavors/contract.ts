@@ -221,6 +221,33 @@ export function flavorContract(traits: FlavorTraits): void {
         );
         expect(ended.stdout).toBe('touch: /x: Read-only file system\ntmp\ndata\n');
       });
+      it('an image’s volume starts with the image’s content, and is there if it was not', async () => {
+        const config = { Volumes: { '/etc': {}, '/new/one': {}, '/new/one/below': {} } };
+        const script = 'cat /etc/replaced; echo x > /etc/y && cat /etc/y; ls -d /new/one/below';
+        const look = `${script}; stat -c "%a %u" /etc /new/one; touch /new/x 2>&1`;
+        expect(await output(`${look} && echo made`, { pod, config })).toBe(
+          'app\nx\n/new/one/below\n755 0\n755 0\nmade\n',
+        );
+        const ended = await run(look, { pod, config, app: ['--readonly-rootfs'] });
+        expect(ended.stdout).toBe(
+          'app\nx\n/new/one/below\n755 0\n755 0\ntouch: /new/x: Read-only file system\n',
+        );
+      });
+      it('an empty volume by name on an image’s volume is empty', async () => {
+        const config = { Volumes: { '/etc': {} } };
+        const volume = [...pod, '--volume=volume-etc,kind=empty'];
+        expect(await output('test -e /etc/replaced || echo none', { pod: volume, config })).toBe(
+          'none\n',
+        );
+      });
+      it('CVE-2022-23648: an image’s volume is made in the pod’s layer, whatever it is called', async () => {
+        const outside = join('/dev', `made-${process.pid}`);
+        const config = { Volumes: { [outside]: {}, '/dev/../../../made': {} } };
+        const ended = await run('true', { pod, config: { Volumes: { [outside]: {} } } });
+        expect(ended.status).toBe(0);
+        expect(existsSync(outside)).toBe(false);
+        expect((await run('true', { pod, config })).status).toBe(254);
+      });
       it('upper layers win and take away', async () => {
         expect(await output('cat /etc/replaced; ls /var', { pod })).toBe('app\n');
       });
