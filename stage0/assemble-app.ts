@@ -9,6 +9,7 @@ import {
   type ConvertedImage,
   isCleanAbsolute,
   MAX_ID,
+  originAnnotations,
 } from '../src/image/convert.ts';
 import { toAppcHash } from '../src/image/digest.ts';
 import type { ImageConfig, Raw } from '../src/image/oci.ts';
@@ -153,8 +154,12 @@ export function appFromFlags(
 }
 
 /** An ACI's app is what its manifest says, word for word; without one there is only what flags say. */
-function convertedImage({ appc, config, name }: StoredImage): ConvertedImage {
-  if (appc === undefined) return appFromImageConfig(config.value, name);
+function convertedImage({ appc, config, name, record }: StoredImage): ConvertedImage {
+  if (appc === undefined) {
+    const converted = appFromImageConfig(config.value, name);
+    const origin = originAnnotations(name, record.id);
+    return { ...converted, annotations: [...converted.annotations, ...origin] };
+  }
   return {
     app: appc.app ?? { exec: [], user: '0', group: '0' },
     groupsOfUser: false,

@@ -10,12 +10,16 @@
 import { posix } from 'node:path';
 import { TspodError } from '../errors.ts';
 import type { App, MountPoint, NameValue, Port } from './appc.ts';
+import { type Digest, digestHex } from './digest.ts';
 import type { ImageConfig } from './oci.ts';
+import { parseRegistryReference } from './reference.ts';
 
 export const LABEL_PREFIX = 'oci/label/';
 /** docker2aci's. */
 const DOCKER_PREFIX = 'appc.io/docker/';
 export const STOP_SIGNAL_ANNOTATION = 'oci/stop-signal';
+/** Its JSON as in the config. Kept for whoever looks; nothing here runs it. */
+export const HEALTHCHECK_ANNOTATION = 'oci/healthcheck';
 
 /** Bound on each list of a config: ports, volumes, environment, labels. */
 const MAX_ENTRIES = 10_000;
@@ -36,6 +40,7 @@ export interface ConvertedImage {
 export function appFromImageConfig(config: ImageConfig, image: string): ConvertedImage {
   const { User, Env, Entrypoint, Cmd, WorkingDir, ExposedPorts, Volumes, Labels, StopSignal } =
     config.config;
+  const { Healthcheck } = config.config;
   const bad = (field: string, why: string) =>
     new TspodError('protocol', `image ${image}: its config's ${field} is wrong: ${why}`);
   const bounded = (field: string, count: number) => {
@@ -77,8 +82,30 @@ export function appFromImageConfig(config: ImageConfig, image: string): Converte
     [`${DOCKER_PREFIX}cmd`, Cmd.length === 0 ? '' : JSON.stringify(Cmd)],
   ];
   for (const [name, value] of known) if (value !== '') annotations.push({ name, value });
+  if (Healthcheck !== undefined) {
+    annotations.push({ name: HEALTHCHECK_ANNOTATION, value: JSON.stringify(Healthcheck) });
+  }
   if (StopSignal !== '') annotations.push({ name: STOP_SIGNAL_ANNOTATION, value: StopSignal });
   return { app, groupsOfUser: group === undefined && user !== '0', annotations };
+}
+
+/** docker2aci's annotations that say where an image of a registry came from. */
+export function originAnnotations(name: string, id: Digest): readonly NameValue[] {
+  if (!name.startsWith('docker://')) return [];
+  const { registry, repository, tag, digest } = parseRegistryReference(
+    name.slice('docker://'.length),
+  );
+  const known: readonly (readonly [string, string | undefined])[] = [
+    ['registryurl', registry],
+    ['repository', repository],
+    ['tag', tag],
+    ['manifesthash', digest],
+    ['imageid', digestHex(id)],
+    ['originalname', name.slice('docker://'.length)],
+  ];
+  return known.flatMap(([key, value]) =>
+    value === undefined ? [] : [{ name: DOCKER_PREFIX + key, value }],
+  );
 }
 
 /**

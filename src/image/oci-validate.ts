@@ -12,6 +12,7 @@ import { type JsonObject, JsonReader, parseBoundedJson } from './json.ts';
 import {
   type ContainerConfig,
   type Descriptor,
+  type Healthcheck,
   type ImageConfig,
   type ImageIndex,
   type ImageManifest,
@@ -219,12 +220,25 @@ function readPlatform(reader: JsonReader, value: unknown, path: string): Platfor
   };
 }
 
+function readHealthcheck(reader: JsonReader, value: unknown): Healthcheck | undefined {
+  const object = reader.optionalObject(value, 'config.Healthcheck');
+  if (object === undefined) return undefined;
+  const numbers = ['Interval', 'Timeout', 'StartPeriod', 'StartInterval', 'Retries'].flatMap(key =>
+    object[key] === undefined || object[key] === null
+      ? []
+      : [[key, reader.size(object[key], `config.Healthcheck.${key}`)] as const],
+  );
+  const test = reader.strings(object.Test, 'config.Healthcheck.Test', MAX_STRINGS);
+  return { Test: test, ...Object.fromEntries(numbers) };
+}
+
 function readContainerConfig(reader: JsonReader, object: JsonObject): ContainerConfig {
   const text = (key: string) => reader.optionalString(object[key], `config.${key}`) ?? '';
   const list = (key: string) => reader.strings(object[key], `config.${key}`, MAX_STRINGS);
   /** A JSON object whose keys are a set. */
   const set = (key: string) =>
     reader.keys(reader.optionalObject(object[key], `config.${key}`), `config.${key}`, MAX_MAP_KEYS);
+  const healthcheck = readHealthcheck(reader, object.Healthcheck);
   const config: ContainerConfig = {
     User: text('User'),
     Env: list('Env'),
@@ -235,6 +249,7 @@ function readContainerConfig(reader: JsonReader, object: JsonObject): ContainerC
     Volumes: set('Volumes'),
     Labels: reader.stringMap(object.Labels, 'config.Labels', MAX_MAP_KEYS),
     StopSignal: text('StopSignal'),
+    ...(healthcheck === undefined ? {} : { Healthcheck: healthcheck }),
   };
   for (const key of ['Env', 'Entrypoint', 'Cmd'] as const) {
     config[key].forEach((item, index) => {

@@ -56,6 +56,19 @@ export interface ContainerConfig {
   readonly Volumes: readonly string[];
   readonly Labels: Readonly<Record<string, string>>;
   readonly StopSignal: string;
+  /** Docker's; the OCI specification passes it over. */
+  readonly Healthcheck?: Healthcheck;
+}
+
+/** How Docker finds out whether an app is well. Times in nanoseconds; 0 or absent: Docker's default. */
+export interface Healthcheck {
+  /** `NONE`, `CMD` and the words, or `CMD-SHELL` and one line for the shell. */
+  readonly Test: readonly string[];
+  readonly Interval?: number;
+  readonly Timeout?: number;
+  readonly StartPeriod?: number;
+  readonly StartInterval?: number;
+  readonly Retries?: number;
 }
 
 /** config.md */

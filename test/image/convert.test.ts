@@ -1,7 +1,7 @@
 /** An OCI image's config in appc's words, with the names that docker2aci gave (appc/docker2aci, lib/internal). */
 import { describe, expect, test } from 'vitest';
 import { TspodError } from '../../src/errors.ts';
-import { appFromImageConfig } from '../../src/image/convert.ts';
+import { appFromImageConfig, originAnnotations } from '../../src/image/convert.ts';
 import { parseImageConfig } from '../../src/image/oci-validate.ts';
 import { sha256 } from '../fetch/support.ts';
 
@@ -52,6 +52,34 @@ test.each([
 });
 
 describe('annotations', () => {
+  test('Docker’s health check is kept as it is, and a malformed one is refused', () => {
+    const Healthcheck = { Test: ['CMD-SHELL', 'true || exit 1'], Interval: 3e10, Retries: 3 };
+    expect(convert({ Healthcheck }).annotations).toEqual([
+      { name: 'oci/healthcheck', value: JSON.stringify(Healthcheck) },
+    ]);
+    expect(convert({ Healthcheck: null }).annotations).toEqual([]);
+    for (const wrong of [{ Test: 'x' }, { Test: [1] }, { Interval: -1 }, { Retries: 'x' }, []]) {
+      expect(() => convert({ Healthcheck: wrong })).toThrow(TspodError);
+    }
+  });
+
+  test('docker2aci’s words for where an image came from', () => {
+    const id = sha256('config');
+    const values = (name: string) =>
+      Object.fromEntries(originAnnotations(name, id).map(({ name, value }) => [name, value]));
+    expect(values('docker://docker.io/library/busybox:1')).toEqual({
+      'appc.io/docker/registryurl': 'docker.io',
+      'appc.io/docker/repository': 'library/busybox',
+      'appc.io/docker/tag': '1',
+      'appc.io/docker/imageid': id.slice(7),
+      'appc.io/docker/originalname': 'docker.io/library/busybox:1',
+    });
+    expect(values(`docker://h:5/a@${id}`)).toMatchObject({
+      'appc.io/docker/manifesthash': id,
+    });
+    expect(values('oci:/a/b')).toEqual({});
+  });
+
   test('those of docker2aci, the labels, the stop signal', () => {
     const { annotations } = convert(
       { Entrypoint: ['/a'], Cmd: ['b "c"'], Labels: { k: 'v' }, StopSignal: 'SIGUSR1' },

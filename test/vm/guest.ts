@@ -137,7 +137,10 @@ function make(suite: Suite, folder: string): void {
 
 function debootstrap(suite: Suite, tree: string): void {
   const options = ['--quiet', '--variant=minbase', '--mode=root', '--format=directory'];
-  const more = [`--include=${PACKAGES.join(',')}`, '--dpkgopt=path-exclude=/usr/share/{doc,man,locale}/*'];
+  const more = [
+    `--include=${PACKAGES.join(',')}`,
+    '--dpkgopt=path-exclude=/usr/share/{doc,man,locale}/*',
+  ];
   // mmdebstrap mounts /proc and /sys in the tree: in a mount namespace of its own
   const args = ['-m', '--propagation', 'private', 'mmdebstrap', ...options, ...more, suite, tree];
   execFileSync('unshare', args, { stdio: ['ignore', 'pipe', 'pipe'], timeout: 900_000 });
@@ -172,7 +175,10 @@ function initramfs(tree: string, making: string): void {
   const needs = new Map<string, string[]>();
   for (const line of readFileSync(join(modules, 'modules.dep'), 'utf8').split('\n')) {
     const [path = '', rest = ''] = line.split(':');
-    needs.set(path, rest.split(' ').filter(word => word !== ''));
+    needs.set(
+      path,
+      rest.split(' ').filter(word => word !== ''),
+    );
   }
   const order: string[] = [];
   const add = (path: string) => {
@@ -193,9 +199,13 @@ function initramfs(tree: string, making: string): void {
   });
   writeFileSync(join(files, 'order'), `${names.join('\n')}\n`);
   writeFileSync(join(files, 'init'), INIT, { mode: 0o755 });
-  execFileSync('sh', ['-c', 'cd "$0" && find . | busybox cpio -o -H newc >"$1"', files, join(making, 'initramfs')], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
+  execFileSync(
+    'sh',
+    ['-c', 'cd "$0" && find . | busybox cpio -o -H newc >"$1"', files, join(making, 'initramfs')],
+    {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    },
+  );
   rmSync(files, { recursive: true });
 }
 

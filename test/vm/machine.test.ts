@@ -10,8 +10,8 @@ describe('a guest', () => {
   afterAll(() => machine?.end());
 
   it('has systemd as PID 1 and cgroup v2 alone', async () => {
-    expect(await machine.ok('cat /proc/1/comm; stat -fc %T /sys/fs/cgroup; cat /proc/self/cgroup')).toBe(
-      'systemd\ncgroup2fs\n0::/user.slice/session-rig.scope\n',
-    );
+    expect(
+      await machine.ok('cat /proc/1/comm; stat -fc %T /sys/fs/cgroup; cat /proc/self/cgroup'),
+    ).toBe('systemd\ncgroup2fs\n0::/user.slice/session-rig.scope\n');
   });
 });

@@ -74,7 +74,10 @@ export class Machine {
     this.#work = mkdtempSync(join(tmpdir(), 'tspod-vm-'));
     const tree = join(this.#work, 'tree.ext4');
     treeDisk(tree, this.#work);
-    const disk = (file: string, mode: string) => ['-drive', `file=${file},if=virtio,format=raw,${mode}`];
+    const disk = (file: string, mode: string) => [
+      '-drive',
+      `file=${file},if=virtio,format=raw,${mode}`,
+    ];
     const args = [
       ...['-nodefaults', '-no-user-config', '-display', 'none', '-machine', 'q35'],
       ...['-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', '2', '-m', '1536'],
@@ -130,7 +133,11 @@ export class Machine {
       Buffer.from(text, 'base64').toString(),
     );
     if (late) throw new Error(`not ended after ${seconds} s: ${script}\n${stdout}\n${stderr}`);
-    return { status: status < 0 ? 128 - status : status, stdout: stdout ?? '', stderr: stderr ?? '' };
+    return {
+      status: status < 0 ? 128 - status : status,
+      stdout: stdout ?? '',
+      stderr: stderr ?? '',
+    };
   }
 
   /** Standard output of a script that ends with 0. @throws Error with all that it said when it does not */
