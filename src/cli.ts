@@ -295,6 +295,21 @@ export const COMMANDS: readonly Command[] = [
     },
   },
   {
+    path: 'stage1 list',
+    flags: FLAGS['stage1 list'],
+    usage: '',
+    about: 'List what can run a pod: the built-in flavors, and the stage1 images in the store',
+    run: async (context, { flags, positionals }) => {
+      takesNoWords(context, positionals);
+      const { stage1ListCommand } = await others();
+      return stage1ListCommand(context, {
+        full: flags.bool('full'),
+        noLegend: flags.bool('no-legend'),
+        format: flags.text('format'),
+      });
+    },
+  },
+  {
     path: 'image list',
     flags: FLAGS['image list'],
     usage: '',

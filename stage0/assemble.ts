@@ -58,6 +58,7 @@ export interface AssembleInput {
   readonly overlay: boolean;
   /** See RuntimeOptions.finish. */
   readonly finish: readonly string[] | undefined;
+  readonly stage1?: RuntimeOptions['stage1'];
   /** With paths relative to the pod's folder. */
   readonly layerTree: (diffId: Digest) => LayerTree;
 }
@@ -69,6 +70,7 @@ export function assemblePod(input: AssembleInput): Pod {
     finish: input.finish,
     privateUsers: args.privateUsers,
     noOverlay: args.noOverlay,
+    stage1: input.stage1,
   });
   if (options.interactive && args.images.length > 1) {
     throw new TspodError('usage', 'interactive option only supports one image');
@@ -94,6 +96,7 @@ export function runtimeOptions(
     readonly finish: readonly string[] | undefined;
     readonly privateUsers: boolean;
     readonly noOverlay: boolean;
+    readonly stage1: RuntimeOptions['stage1'];
   },
 ): RuntimeOptions {
   const { hostname, ipc, net } = args;
@@ -124,6 +127,7 @@ export function runtimeOptions(
     privateUsers: more.privateUsers,
     mdsRegister: args.mdsRegister,
     ...(more.noOverlay ? { noOverlay: true } : {}),
+    ...(more.stage1 === undefined ? {} : { stage1: more.stage1 }),
     insecure: {
       capabilities: context.insecure.has('capabilities'),
       paths: context.insecure.has('paths'),

@@ -29,7 +29,8 @@ import type { PodArgs } from './args/types.ts';
 import { assemblePod, type ResolvedImage, readPodManifest, type StoredImage } from './assemble.ts';
 import { fetchImage } from './fetch/fetch.ts';
 import { removeLockedPod } from './remove-pod.ts';
-import { selectFlavor } from './stage1.ts';
+import { selectStage1 } from './stage1.ts';
+import type { OpenStage1 } from './stage1-image.ts';
 import { directoryForm } from './unpack/directory.ts';
 import { flattenLayers } from './unpack/flatten.ts';
 import { layerForms } from './unpack/forms.ts';
@@ -40,6 +41,8 @@ export interface PlannedPod {
   readonly pod: Pod;
   readonly flavor: Flavor;
   readonly plan: LaunchPlan;
+  /** Of a pod that a stage1 image runs. */
+  readonly stage1?: OpenStage1;
 }
 
 /**
@@ -55,7 +58,25 @@ export async function withPlannedPod<T>(
 ): Promise<T> {
   requireRoot(context.command);
   if (args.podName !== undefined) checkPodName(args.podName);
-  const flavor = await selectFlavor(context, args.stage1, args.sandbox && 'nspawn');
+  const chosen = await selectStage1(context, args.stage1, args.sandbox && 'nspawn');
+  if (chosen.image === undefined)
+    return withFlavor(context, args, { flavor: chosen.flavor }, finish, use);
+  const { foreign, openStage1 } = await import('./stage1-image.ts');
+  const stage1 = await openStage1(context, chosen.image);
+  try {
+    return await withFlavor(context, args, { flavor: foreign, stage1 }, finish, use);
+  } finally {
+    stage1.close();
+  }
+}
+
+async function withFlavor<T>(
+  context: Context,
+  args: PodArgs,
+  { flavor, stage1 }: Pick<PlannedPod, 'flavor' | 'stage1'>,
+  finish: ((uuid: string) => readonly string[]) | undefined,
+  use: (planned: PlannedPod, store: Store) => Promise<T>,
+): Promise<T> {
   const overlay = canOverlay(context, args);
   // A copy is made of plain files.
   const forms = overlay ? layerForms(context.dir) : [directoryForm];
@@ -77,6 +98,7 @@ export async function withPlannedPod<T>(
       flavor,
       overlay,
       finish: finish?.(uuid),
+      stage1: stage1?.stage1,
       layerTree: diffId =>
         relativeTo(join(context.dir, 'pods/run', uuid), store.layers.tree(diffId)),
     });
@@ -84,7 +106,7 @@ export async function withPlannedPod<T>(
     flavor.check(pod);
     const plan = flavor.plan(pod);
     if (!args.dryRun) for (const { record } of [...images, ...named.values()]) store.touch(record);
-    return await use({ pod, flavor, plan }, store);
+    return await use({ pod, flavor, plan, ...(stage1 === undefined ? {} : { stage1 }) }, store);
   } finally {
     store.close();
   }
@@ -169,7 +191,7 @@ async function manifestImages(
 export async function writePreparedPod(
   context: Context,
   store: Store,
-  { pod, flavor, plan }: PlannedPod,
+  { pod, flavor, plan, stage1 }: PlannedPod,
   options: { readonly name: string | undefined; readonly uuidFile: string | undefined },
 ): Promise<PodHandle> {
   const handle = createPod(context.dir, pod.uuid);
@@ -178,7 +200,9 @@ export async function writePreparedPod(
     if (options.uuidFile !== undefined) saveUuid(options.uuidFile, pod.uuid);
     handle.moveTo('prepare');
     const { dir } = handle;
+    await stage1?.render(dir);
     writePod(dir, pod, flavor.name);
+    stage1?.describeApps(dir, store, pod.apps);
     faultPoint('prepare-written');
     for (const app of pod.apps) await makeRootFs(dir, store, app);
     for (const volume of pod.manifest.volumes) makeEmptyVolume(dir, volume);

@@ -11,7 +11,7 @@ import type { PodHandle } from '../src/pod/lifecycle.ts';
 import { removeTree } from '../src/store/remove-tree.ts';
 import { faultPoint } from '../src/sys/fault.ts';
 import type { Flavor } from '../stage1-flavors/flavor.ts';
-import { FLAVORS, flavorByName } from '../stage1-flavors/index.ts';
+import { FLAVORS, flavorOfPod } from '../stage1-flavors/index.ts';
 
 /**
  * Undoes what the flavor left on the host, then removes the folder, and lets go of the lock. Killed
@@ -40,7 +40,7 @@ export function removeLockedPod(pod: PodHandle): void {
 function flavorsOf(dir: string): readonly Flavor[] {
   const flavor = lstatSync(join(dir, 'flavor'), { throwIfNoEntry: false });
   if (flavor === undefined) return [];
-  return flavor.isSymbolicLink() ? [flavorByName(readFlavorName(dir))] : FLAVORS;
+  return flavor.isSymbolicLink() ? [flavorOfPod(readFlavorName(dir))] : FLAVORS;
 }
 
 function refuseMounts(dir: string): void {

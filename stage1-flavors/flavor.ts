@@ -27,7 +27,8 @@ export interface EnterRequest {
 }
 
 export interface Flavor {
-  readonly name: 'fly' | 'nspawn' | 'kvm';
+  /** `foreign`: a stage1 image, see foreign/foreign.ts. */
+  readonly name: 'fly' | 'nspawn' | 'kvm' | 'foreign';
   /** rkt's stage1 interface version that this flavor corresponds to. */
   readonly interfaceVersion: number;
   /** Whether `recursive` is on for a host volume that does not say. */

@@ -5,6 +5,7 @@
 import { TspodError } from '../src/errors.ts';
 import type { Flavor } from './flavor.ts';
 import { fly } from './fly/fly.ts';
+import { foreign } from './foreign/foreign.ts';
 import { nspawn } from './nspawn/nspawn.ts';
 
 /** rkt's names of its stage1 images, after the prefix. `coreos`, `src` and `host` are kinds of nspawn. */
@@ -20,16 +21,30 @@ const BY_STAGE1: Readonly<Record<string, Flavor['name']>> = {
 };
 
 /** Those of this version. */
-export const FLAVORS: readonly Flavor[] = [fly, nspawn];
+export const FLAVORS: readonly Flavor[] = [fly, nspawn, foreign];
+
+/** Whether it names a flavor, of this version or not; every other name is a stage1 image's. */
+export function isBuiltIn(name: string): boolean {
+  return kindOf(name) !== undefined;
+}
+
+/** The flavor of a pod, by the name that its folder has. @throws TspodError as `flavorByName` */
+export function flavorOfPod(name: string): Flavor {
+  return name === foreign.name ? foreign : flavorByName(name);
+}
+
+function kindOf(name: string): Flavor['name'] | undefined {
+  const bare = name.replace(/:[^:/]*$/, '').replace(/^.*\//, '');
+  const kind = bare.replace(/^stage1-/, '');
+  return Object.hasOwn(BY_STAGE1, kind) ? BY_STAGE1[kind] : undefined;
+}
 
 /**
  * @throws TspodError 'not-found' for a name of no flavor, 'unsupported' for one that this version does not
  * have
  */
 export function flavorByName(name: string): Flavor {
-  const bare = name.replace(/:[^:/]*$/, '').replace(/^.*\//, '');
-  const kind = bare.replace(/^stage1-/, '');
-  const found = Object.hasOwn(BY_STAGE1, kind) ? BY_STAGE1[kind] : undefined;
+  const found = kindOf(name);
   const flavor = FLAVORS.find(one => one.name === found);
   if (flavor !== undefined) return flavor;
   if (found === undefined) {

@@ -34,6 +34,7 @@ import { isVerdict } from '../store/verdict.ts';
 import { encodePlan, type LaunchPlan, type Step } from './launch-plan.ts';
 import { parsePodManifest } from './manifest.ts';
 import type { Pod, PodApp, RootFs, RuntimeOptions } from './pod.ts';
+import { isStage1Image } from './stage1-image.ts';
 import { placeVolumes } from './volumes.ts';
 
 /** 2: layers say their form. */
@@ -251,6 +252,7 @@ function isRuntimeOptions(value: unknown): value is RuntimeOptions {
     typeof value.privateUsers === 'boolean' &&
     typeof value.mdsRegister === 'boolean' &&
     (value.noOverlay === undefined || typeof value.noOverlay === 'boolean') &&
+    (value.stage1 === undefined || isStage1Image(value.stage1)) &&
     typeof value.program === 'string' &&
     typeof value.debug === 'boolean' &&
     (value.finish === undefined || isStrings(value.finish)) &&

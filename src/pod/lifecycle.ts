@@ -34,7 +34,14 @@ import { errnoOf, systemError, TspodError } from '../errors.ts';
 import type { PodImageUse } from '../store/types.ts';
 import { faultPoint } from '../sys/fault.ts';
 import { native } from '../sys/native.ts';
-import { isAlive, type RecordedProcess, readProcessFile } from '../sys/process.ts';
+import {
+  bootId,
+  childrenOf,
+  isAlive,
+  processStat,
+  type RecordedProcess,
+  readProcessFile,
+} from '../sys/process.ts';
 import { parseImageUse } from './folder.ts';
 
 export type PodState =
@@ -88,7 +95,7 @@ function stateOf(folder: Folder, held: boolean, dir: string): PodState {
     case 'prepared':
       return 'prepared';
     case 'run':
-      return held || podProcess(dir) !== undefined ? 'running' : 'exited';
+      return held || launchedProcess(dir) !== undefined ? 'running' : 'exited';
     case 'exited-garbage':
       return held ? 'exited deleting' : 'exited garbage';
     case 'garbage':
@@ -131,8 +138,33 @@ function openLock(dir: string): number | undefined {
   }
 }
 
-/** The live process of a pod in `run`, from its `pid` file; undefined before its start and after its end. */
+/**
+ * The live process of a running pod: the launcher's record, or what a stage1 image has written down, which is
+ * a bare number and so counts only while the pod runs. Undefined before its start and after its end.
+ */
 export function podProcess(dir: string): RecordedProcess | undefined {
+  return launchedProcess(dir) ?? foreignProcess(dir);
+}
+
+/** `pid`: the process itself; `ppid`: the parent of one child, which it is. */
+function foreignProcess(dir: string): RecordedProcess | undefined {
+  const own = bareNumber(join(dir, 'pid'));
+  const parent = own === undefined ? bareNumber(join(dir, 'ppid')) : undefined;
+  const [pid, ...others] = parent === undefined ? [own] : childrenOf(parent);
+  if (pid === undefined || others.length > 0) return undefined;
+  const stat = processStat(pid);
+  if (stat === undefined || 'ZX'.includes(stat.state)) return undefined;
+  return { pid, startTime: stat.startTime, bootId: bootId() };
+}
+
+function bareNumber(path: string): number | undefined {
+  const text = readOrNone(path)?.subarray(0, 64).toString();
+  const match = /^([1-9]\d{0,9})\s*$/.exec(text ?? '');
+  return match === null ? undefined : Number(match[1]);
+}
+
+/** From the launcher's record: number, start time and boot. */
+function launchedProcess(dir: string): RecordedProcess | undefined {
   const recorded = readProcessFile(join(dir, 'pid'));
   return recorded !== undefined && isAlive(recorded) ? recorded : undefined;
 }
@@ -375,7 +407,7 @@ export function lockPod(dataDir: string, uuid: string): PodHandle | undefined {
       continue;
     }
     if (handle !== undefined) {
-      if (handle.folder !== 'run' || podProcess(handle.dir) === undefined) return handle;
+      if (handle.folder !== 'run' || launchedProcess(handle.dir) === undefined) return handle;
       handle.close();
       return undefined;
     }
@@ -442,7 +474,7 @@ function readdirOrNone(path: string): readonly string[] {
   }
 }
 
-function readOrNone(path: string): Uint8Array | undefined {
+function readOrNone(path: string): Buffer | undefined {
   try {
     return readFileSync(path);
   } catch (error) {

@@ -4,6 +4,7 @@
  */
 import type { App, PodManifest, Volume } from '../image/appc.ts';
 import type { LayerTree, PodImageUse } from '../store/types.ts';
+import type { Stage1Image } from './stage1-image.ts';
 
 /** How an app's root filesystem comes about. */
 export type RootFs =
@@ -63,6 +64,8 @@ export interface RuntimeOptions {
   readonly mdsRegister: boolean;
   /** `--no-overlay`: apps that are added later get copies, too. */
   readonly noOverlay?: boolean;
+  /** The stage1 image that runs the pod; absent: one of the built-in flavors. */
+  readonly stage1?: Stage1Image;
   /** From `--insecure-options`: isolation that the user switched off by name. */
   readonly insecure: {
     readonly capabilities: boolean;

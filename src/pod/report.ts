@@ -76,7 +76,7 @@ export function reportPod(pod: PodView): PodReport {
       };
     }),
     createdAt: timeOf(join(pod.dir, 'pod-created')),
-    startedAt: timeOf(join(pod.dir, 'pid')),
+    startedAt: timeOf(join(pod.dir, 'pid')) ?? timeOf(join(pod.dir, 'ppid')),
     pid: pod.state === 'running' ? podProcess(pod.dir)?.pid : undefined,
     userAnnotations: parsed?.userAnnotations ?? {},
     userLabels: parsed?.userLabels ?? {},

@@ -86,3 +86,16 @@ export function processStat(
   }
   return { state, startTime };
 }
+
+/** Of its main thread; none when it has ended. */
+export function childrenOf(pid: number): readonly number[] {
+  try {
+    return readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1')
+      .split(' ')
+      .filter(word => word !== '')
+      .map(Number);
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ESRCH') return [];
+    throw systemError(`can't read the children of process ${pid}`, error);
+  }
+}

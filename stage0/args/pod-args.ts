@@ -154,10 +154,22 @@ function networkArgs(flags: FlagValues): NetworkArgs {
   };
 }
 
+/** @throws TspodError 'usage' for more than one of them; rkt's words */
 function stage1Args(flags: FlagValues): Stage1Args {
-  const names = flags.list('stage1-name');
-  if (names.length > 1) throw new TspodError('usage', '--stage1-name already used');
-  return given('name', names[0]);
+  const names = ['name', 'path', 'url', 'hash', 'from-dir'].map(name => `stage1-${name}`);
+  const [first, second] = names.filter(name => flags.has(name));
+  if (first !== undefined && second !== undefined) {
+    throw new TspodError('usage', `flags --${first} and --${second} are mutually exclusive`);
+  }
+  if (first !== undefined && flags.list(first).length > 1)
+    throw new TspodError('usage', `--${first} already used`);
+  return {
+    ...given('name', flags.text('stage1-name')),
+    ...given('path', flags.text('stage1-path')),
+    ...given('url', flags.text('stage1-url')),
+    ...given('hash', flags.text('stage1-hash')),
+    ...given('fromDir', flags.text('stage1-from-dir')),
+  };
 }
 
 function appFlags(flags: FlagValues): AppFlags {

@@ -45,27 +45,14 @@ const UUID_FILE: FlagTable = {
 const STAGE1: FlagTable = {
   'stage1-name': {
     kind: 'text',
-    help: 'the stage1 flavor: fly, or its long name coreos.com/rkt/stage1-fly:VERSION',
+    help: "the stage1: fly or nspawn, their long names, coreos.com/rkt/stage1-fly:VERSION, or an image's name",
   },
-  'stage1-url': {
-    kind: 'text',
-    help: '',
-    refused: 'stage1 images are not in this version; give --stage1-name=fly',
-  },
-  'stage1-path': {
-    kind: 'text',
-    help: '',
-    refused: 'stage1 images are not in this version; give --stage1-name=fly',
-  },
-  'stage1-hash': {
-    kind: 'text',
-    help: '',
-    refused: 'stage1 images are not in this version; give --stage1-name=fly',
-  },
+  'stage1-url': { kind: 'text', help: 'a stage1 image by its file, http, https or docker URL' },
+  'stage1-path': { kind: 'text', help: 'a stage1 image by its file' },
+  'stage1-hash': { kind: 'text', help: 'a stage1 image of the store by its id' },
   'stage1-from-dir': {
     kind: 'text',
-    help: '',
-    refused: 'stage1 images are not in this version; give --stage1-name=fly',
+    help: "a stage1 image by its file's name in the folder of stage1 images",
   },
 };
 
@@ -353,6 +340,11 @@ export const FLAGS = {
     annotation: { kind: 'list', help: 'NAME=VALUE' },
     'user-annotation': { kind: 'list', help: 'NAME=VALUE' },
     'user-label': { kind: 'list', help: 'NAME=VALUE' },
+  },
+  'stage1 list': {
+    full: { kind: 'bool', default: 'false', help: 'whole ids' },
+    'no-legend': { kind: 'bool', default: 'false', help: 'no header' },
+    ...FORMAT,
   },
   'app add': {
     ...APP,

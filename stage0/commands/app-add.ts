@@ -16,7 +16,7 @@ import {
 import { openStore } from '../../src/store/store.ts';
 import { faultPoint } from '../../src/sys/fault.ts';
 import { requireRoot } from '../../src/sys/privilege.ts';
-import { flavorByName } from '../../stage1-flavors/index.ts';
+import { flavorOfPod } from '../../stage1-flavors/index.ts';
 import { ask } from '../../stage1-flavors/nspawn/control.ts';
 import { addedPlans, mountSteps } from '../../stage1-flavors/nspawn/mutable.ts';
 import { withAddedApp } from '../app/assemble-added.ts';
@@ -56,7 +56,7 @@ export async function run(context: Context, args: AppAddArgs): Promise<number> {
       });
       const input = { context, store, pod: before, image: args.image, record, name, overlay };
       const { pod, app } = withAddedApp({ ...input, mntVolumes: args.mntVolumes });
-      flavorByName(readFlavorName(dir)).check(pod);
+      flavorOfPod(readFlavorName(dir)).check(pod);
       if (hasRemains(dir, app.name)) {
         await removeFromRunning(before, running, app.name);
         removeFiles(dir, app.name);

@@ -16,7 +16,9 @@ import { artifact } from '../../src/sys/artifacts.ts';
 import { handOff } from '../../src/sys/handoff.ts';
 import { requireRoot } from '../../src/sys/privilege.ts';
 import type { RunningPod } from '../../stage1-flavors/flavor.ts';
-import { flavorByName } from '../../stage1-flavors/index.ts';
+import { enterWords } from '../../stage1-flavors/foreign/foreign.ts';
+import { flavorOfPod } from '../../stage1-flavors/index.ts';
+import { requireApp } from '../app/find.ts';
 
 const POLL_MS = 20;
 /** Of the caller's environment these describe his terminal, not himself. */
@@ -35,7 +37,8 @@ export async function run(context: Context, args: EnterArgs): Promise<number> {
   const pod = readPod(running.dir, running.uuid);
   const app = args.app ?? onlyApp(context, pod);
   if (args.command.length === 0) warn(context, 'no command specified, assuming "/bin/bash"');
-  const plan = flavorByName(readFlavorName(running.dir)).enter(pod, running, {
+  if (pod.options.stage1 !== undefined) return enterByStage1(pod, running, app, args.command);
+  const plan = flavorOfPod(readFlavorName(running.dir)).enter(pod, running, {
     app,
     command: args.command,
     environment: terminalEnvironment(),
@@ -55,6 +58,22 @@ export async function run(context: Context, args: EnterArgs): Promise<number> {
     env: [],
     keepFds: [appPlan, launcherPlan],
   });
+}
+
+/** The stage1 image's own program goes in; what it gives the command of the app's isolation is its own. */
+function enterByStage1(
+  pod: Pod,
+  running: RunningPod,
+  app: string,
+  command: readonly string[],
+): never {
+  requireApp(pod, app);
+  const argv = enterWords(pod, running, app, command.length === 0 ? ['/bin/bash'] : command);
+  const env = Object.entries(process.env)
+    .filter(([name]) => !name.startsWith('TSPOD_'))
+    .map(([name, value]) => `${name}=${value ?? ''}`);
+  process.chdir(running.dir);
+  return handOff({ path: argv[0], argv, env, keepFds: [] });
 }
 
 /** The pod may be about to start: waits until it has a process, and no longer than it lives. */

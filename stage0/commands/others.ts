@@ -21,6 +21,7 @@ export { run as imageVerifyCommand } from './image-verify.ts';
 export { run as listCommand } from './list.ts';
 export { run as pushCommand } from './push.ts';
 export { run as rmCommand } from './rm.ts';
+export { run as stage1ListCommand } from './stage1-list.ts';
 export { run as statusCommand } from './status.ts';
 export { run as stopCommand } from './stop.ts';
 export { run as trustCommand } from './trust.ts';

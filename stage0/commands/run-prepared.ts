@@ -6,7 +6,7 @@ import { planToJson } from '../../src/pod/launch-plan.ts';
 import { findPod, lockPod } from '../../src/pod/lifecycle.ts';
 import type { Pod } from '../../src/pod/pod.ts';
 import { requireRoot } from '../../src/sys/privilege.ts';
-import { flavorByName } from '../../stage1-flavors/index.ts';
+import { flavorOfPod } from '../../stage1-flavors/index.ts';
 import type { RunPreparedArgs } from '../args/types.ts';
 import { runtimeOptions } from '../assemble.ts';
 import { launchPod } from '../launch.ts';
@@ -32,12 +32,13 @@ export async function run(context: Context, args: RunPreparedArgs): Promise<numb
         finish: finishCommand(context, args)?.(uuid),
         privateUsers: prepared.options.privateUsers,
         noOverlay: prepared.options.noOverlay ?? false,
+        stage1: prepared.options.stage1,
       }),
       // Switched off when it was prepared stays switched off.
       insecure: prepared.options.insecure,
     },
   };
-  const flavor = flavorByName(readFlavorName(handle.dir));
+  const flavor = flavorOfPod(readFlavorName(handle.dir));
   flavor.check(pod);
   const plan = flavor.plan(pod);
   if (args.dryRun) {

@@ -3,7 +3,7 @@ import { type Context, warn } from '../../src/context.ts';
 import { reasonOf, TspodError } from '../../src/errors.ts';
 import { readFlavorName } from '../../src/pod/folder.ts';
 import { findPod, type PodView, podProcess, viewPod } from '../../src/pod/lifecycle.ts';
-import { flavorByName } from '../../stage1-flavors/index.ts';
+import { flavorOfPod } from '../../stage1-flavors/index.ts';
 
 export interface StopArgs {
   readonly pods: readonly string[];
@@ -43,7 +43,7 @@ function stopPod(context: Context, text: string, force: boolean): string {
       hint: 'try again',
     });
   }
-  flavorByName(readFlavorName(dir)).stop({ uuid, dir, pid: process.pid }, force);
+  flavorOfPod(readFlavorName(dir)).stop({ uuid, dir, pid: process.pid }, force);
   return uuid;
 }
 
