@@ -296,6 +296,7 @@ export const COMMANDS: readonly Command[] = [
   },
   {
     path: 'stage1 list',
+    wholeName: true,
     flags: FLAGS['stage1 list'],
     usage: '',
     about: 'List what can run a pod: the built-in flavors, and the stage1 images in the store',

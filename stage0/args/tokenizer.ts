@@ -20,6 +20,8 @@ export interface CommandShape {
   readonly commandAfter?: (flags: FlagValues) => number;
   /** Not found by a prefix. */
   readonly hidden?: boolean;
+  /** Likewise: rkt's commands keep their beginnings beside those that it has not. */
+  readonly wholeName?: boolean;
 }
 
 /** Commands of rkt that this version does not have, by path, and why. */
@@ -166,7 +168,9 @@ function narrow<C extends CommandShape>(
   const path = [...group, word].join(' ');
   const why = refused.get(path);
   if (why !== undefined) throw new TspodError('unsupported', `${path}: ${why}`);
-  const beginning = candidates.filter(command => !command.hidden && at(command)?.startsWith(word));
+  const beginning = candidates.filter(
+    command => !command.hidden && !command.wholeName && at(command)?.startsWith(word),
+  );
   const names = new Set(beginning.map(at));
   if (word !== '' && names.size === 1) return candidates.filter(command => names.has(at(command)));
   const whole = [program, ...group].join(' ');

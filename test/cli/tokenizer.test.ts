@@ -211,7 +211,6 @@ describe('flags', () => {
       }
     }
     expect(seen).toContain('mds-register');
-    expect(seen).toContain('stage1-url');
     expect(seen).toContain('stdin');
   });
 
