@@ -44,6 +44,8 @@ struct app {
     uint64_t log_bytes;
     unsigned log_kept;
     bool log_journal;
+    char *journal_fields; /* of each of its lines, as the journal takes them */
+    size_t journal_length;
     struct limit *limits;
     size_t limit_count;
 
@@ -128,6 +130,16 @@ void finish_streams(struct app *app);
 void free_streams(struct app *app);
 /* Every log that still holds a part of a line is written out. */
 void flush_streams(void);
+
+/* journal.c */
+/* The app's lines go to the journal. False: no memory, or too much. */
+bool start_journal(struct app *app);
+/* False too when `name` is no field's name that may be given. */
+bool add_journal_field(struct app *app, const char *name, const char *value);
+/* One line, without its end; not `whole`: a part of one. */
+void write_journal(const struct app *app, const char *stream, const char *text, size_t length, bool whole);
+/* Whether what is written to `fd` becomes lines of the journal anyway. */
+bool leads_to_journal(int fd);
 
 /* control.c */
 void open_control(void);

@@ -126,9 +126,15 @@ static bool app_verb(struct plan *plan, const struct step *step)
         if (mode == MODE_STREAM || mode == MODE_TTY)
             return plan_refuse(plan, "%s: this init has no mode %s", verb, MODES[mode]);
         app->modes[found] = (enum mode)mode;
+    } else if (strcmp(verb, "log") == 0 && strcmp(value, "journal") == 0 && step->count == 2) {
+        if (!app->log_journal && !start_journal(app))
+            return plan_refuse(plan, "log journal: no memory");
+    } else if (strcmp(verb, "log-field") == 0) {
+        if (!add_journal_field(app, value, word_text(step, 2)))
+            return plan_refuse(plan, "log-field: \"%.64s\" can't be one", value);
     } else if (strcmp(verb, "log") == 0) {
         if (strcmp(value, "file") != 0 || step->count != 5)
-            return plan_refuse(plan, "log: the words are file PATH MAX-BYTES KEPT");
+            return plan_refuse(plan, "log: the words are journal, or file PATH MAX-BYTES KEPT");
         app->log_file = strdup(word_text(step, 2));
         if (!number_word(plan, step, 3, UINT64_C(1) << 50, &app->log_bytes) ||
             !number_word(plan, step, 4, 100, &number))
@@ -195,6 +201,7 @@ static const struct verb VERBS[] = {
     { "stdout", 1, 1, false, app_verb, NULL },
     { "stderr", 1, 1, false, app_verb, NULL },
     { "log", 1, 4, false, app_verb, NULL },
+    { "log-field", 2, 2, false, app_verb, NULL },
     { "pre-start", 1, 1, false, app_verb, NULL },
     { "post-stop", 1, 1, false, app_verb, NULL },
     { NULL, 0, 0, false, NULL, NULL },
@@ -255,6 +262,7 @@ void free_forgotten(void)
         free((char *)app->pre_start);
         free((char *)app->post_stop);
         free((char *)app->log_file);
+        free(app->journal_fields);
         free(app);
     }
 }

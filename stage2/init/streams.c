@@ -79,6 +79,8 @@ static bool open_log(struct app *app)
 static void write_line(struct pipe *pipe, const char *text, size_t length, bool whole)
 {
     struct app *app = pipe->app;
+    if (app->log_journal)
+        write_journal(app, pipe->name, text, length, whole);
     if (!app->log_file)
         return;
     if (app->log_bytes && app->streams->log.fd >= 0 && app->streams->log.size >= app->log_bytes)
@@ -230,6 +232,8 @@ static struct streams *streams_of(struct app *app)
             .name = i ? "stderr" : "stdout",
             .number = i + 1,
             .write_end = -1,
+            /* Once is enough. */
+            .console_gone = app->log_journal && leads_to_journal(i + 1),
         };
     return app->streams = streams;
 }
