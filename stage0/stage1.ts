@@ -2,7 +2,7 @@
  * Which stage1 a pod gets: what the command line names, else what a `stage1` configuration names, else the
  * default flavor. A name of a built-in flavor is that flavor; every other one is an image's.
  */
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import type { Context } from '../src/context.ts';
 import { TspodError } from '../src/errors.ts';
@@ -67,8 +67,15 @@ function byUrl(url: string, what: string): Stage1Choice {
 
 async function byPath(context: Context, path: string): Promise<Stage1Choice> {
   const reference = resolve(path);
-  const trusted = dirname(reference) === resolve(await imagesFolder(context));
+  const folder = resolve(await imagesFolder(context));
+  const trusted = dirname(reference) === folder && onlyRootWrites(folder);
   return { image: { reference, pullPolicy: 'new', trusted } };
+}
+
+/** Whoever else may write there must sign what he puts there. */
+function onlyRootWrites(folder: string): boolean {
+  const stat = statSync(folder, { throwIfNoEntry: false });
+  return stat !== undefined && stat.uid === 0 && (stat.mode & 0o022) === 0;
 }
 
 function fileName(name: string): string {

@@ -18,7 +18,7 @@ export interface ChangedPod {
   readonly pod: Pod;
   readonly view: PodView;
   /** Absent: it has ended. */
-  readonly running?: RunningPod;
+  readonly running?: RunningPod & { readonly lockFd: number };
 }
 
 /** @throws TspodError 'state' when its apps can't come and go, or when it neither runs nor has ended */
@@ -35,7 +35,7 @@ export async function changePod<T>(
     if (view === undefined) throw new TspodError('not-found', `pod ${uuid}: it is gone`);
     const changed = { view, pod: podToChange(view) };
     if (view.state !== 'running') return await action(changed);
-    return await action({ ...changed, running: runningPod(view) });
+    return await action({ ...changed, running: { ...runningPod(view), lockFd: fd } });
   } finally {
     closeSync(fd);
   }

@@ -6,16 +6,20 @@ import { STATUS_FOLDER } from '../../src/pod/folder.ts';
 import type { Pod } from '../../src/pod/pod.ts';
 import { removeTree } from '../../src/store/remove-tree.ts';
 import { faultPoint } from '../../src/sys/fault.ts';
-import type { RunningPod } from '../../stage1-flavors/flavor.ts';
 import { ask } from '../../stage1-flavors/nspawn/control.ts';
 import { unmountSteps } from '../../stage1-flavors/nspawn/mutable.ts';
+import type { ChangedPod } from './change.ts';
 import { appStates } from './init.ts';
 import { runPlan } from './run-plan.ts';
 
 const TREE = 'stage1/rootfs';
 
 /** Stops the app, and takes it out of the running pod's init and mounts. Nothing of it need be there. */
-export async function removeFromRunning(pod: Pod, running: RunningPod, app: string): Promise<void> {
+export async function removeFromRunning(
+  pod: Pod,
+  running: NonNullable<ChangedPod['running']>,
+  app: string,
+): Promise<void> {
   if ((await appStates(running.dir)).has(app)) {
     await ask(running.dir, ['stop', app], { timeoutMs: Number.POSITIVE_INFINITY });
     faultPoint('app-rm-stopped');
@@ -23,7 +27,7 @@ export async function removeFromRunning(pod: Pod, running: RunningPod, app: stri
   }
   faultPoint('app-rm-removed');
   const steps = unmountSteps(pod.options.program, app, running);
-  runPlan(running.dir, `can't unmount app "${app}"`, steps);
+  runPlan(running.dir, running.lockFd, `can't unmount app "${app}"`, steps);
   faultPoint('app-rm-unmounted');
 }
 

@@ -1,4 +1,7 @@
-/** The launcher as a child: executes a plan in the folder of a pod that runs already. */
+/**
+ * The launcher as a child: executes a plan in the folder of a pod that runs already. It holds the lock of the
+ * manifest, too: killed, we leave it at work, and the next command has to wait for its end.
+ */
 import { spawnSync } from 'node:child_process';
 import { closeSync, openSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -11,10 +14,11 @@ const PLAN_FD = 3;
 const MAX_MESSAGE = 4096;
 
 /**
+ * @param lockFd of pod.lck
  * @param what for the message: `can't add app "web"`
  * @throws TspodError 'launch' with what the launcher said
  */
-export function runPlan(dir: string, what: string, steps: readonly Step[]): void {
+export function runPlan(dir: string, lockFd: number, what: string, steps: readonly Step[]): void {
   const path = join(dir, `.plan-${process.pid}`);
   let fd: number;
   try {
@@ -28,7 +32,7 @@ export function runPlan(dir: string, what: string, steps: readonly Step[]): void
     const { error, status, stderr } = spawnSync(artifact('launch'), ['--plan-fd', `${PLAN_FD}`], {
       cwd: dir,
       env: {},
-      stdio: ['ignore', 'ignore', 'pipe', fd],
+      stdio: ['ignore', 'ignore', 'pipe', fd, lockFd],
     });
     if (error !== undefined) throw systemError(`${what}: can't execute the launcher`, error);
     if (status === 0) return;

@@ -69,7 +69,8 @@ export async function run(context: Context, args: AppAddArgs): Promise<number> {
         if (!known.has(volume.name)) makeEmptyVolume(dir, volume);
       writeInsidePlans(dir, addedPlans(pod, app));
       faultPoint('app-add-written');
-      runPlan(dir, `can't add app "${app.name}"`, mountSteps(pod, app, running));
+      const steps = mountSteps(pod, app, running);
+      runPlan(dir, running.lockFd, `can't add app "${app.name}"`, steps);
       faultPoint('app-add-mounted');
       await ask(dir, ['add', app.name]);
       faultPoint('app-add-told');

@@ -305,6 +305,35 @@ describe('a sandbox', { timeout: 60_000 }, () => {
   );
 });
 
+describe('app add and app rm killed at random instants', { timeout: 120_000 }, () => {
+  test('what is there is whole or can be taken away; nothing is mounted twice', async () => {
+    const image = await fetched();
+    const box = await sandbox();
+    const add = ['app', 'add', box.uuid, image, '--name=a', '--', '-c', LOOP];
+    const remove = ['app', 'rm', box.uuid, '--app=a'];
+    for (let round = 0; round < 24; round++) {
+      const started = use.box.start(round % 2 === 0 ? add : remove);
+      await new Promise(resolve => setTimeout(resolve, 20 + Math.random() * 150));
+      started.child.kill('SIGKILL');
+      await started.ended;
+    }
+    const there = Object.keys(states(await ok('app', 'list', box.uuid, '--format=json')));
+    if (there.length > 0) await ok(...remove);
+    await ok(...add);
+    const init = readFileSync(`/proc/${box.started.pid}/task/${box.started.pid}/children`, 'utf8');
+    const nspawn = init.trim();
+    const inside = readFileSync(`/proc/${nspawn}/task/${nspawn}/children`, 'utf8').trim();
+    const mounts = readFileSync(`/proc/${inside}/mountinfo`, 'utf8').split('\n');
+    expect(mounts.filter(line => line.split(' ')[4] === '/opt/stage2/a/rootfs')).toHaveLength(1);
+    await ok('app', 'start', box.uuid, '--app=a');
+    await log(box, 'a', 'up');
+    await ok(...remove);
+    const after = readFileSync(`/proc/${inside}/mountinfo`, 'utf8');
+    expect(after).not.toContain('/opt/stage2/a/rootfs');
+    await end(box);
+  });
+});
+
 describe('other pods', { timeout: 60_000 }, () => {
   test('nspawn: an app is stopped and started while the other goes on; none can be added', async () => {
     const image = await fetched();

@@ -1,5 +1,6 @@
 /** Pods that a stage1 image runs, by rkt's interface: a small one of the tests' own that notes how it was called. */
 import {
+  chmodSync,
   copyFileSync,
   existsSync,
   mkdirSync,
@@ -392,7 +393,11 @@ describe('where it comes from', { timeout: 60_000 }, () => {
     mkdirSync(images);
     copyFileSync(path, join(images, 'tiny.aci'));
     expect((await strict('run', `--stage1-path=${path}`, ...app('echo ran'))).status).toBe(254);
-    const ran = await strict('run', '--stage1-from-dir=tiny.aci', ...app('echo ran'));
+    const fromDir = ['run', '--stage1-from-dir=tiny.aci', ...app('echo ran')];
+    chmodSync(images, 0o777);
+    expect((await strict(...fromDir)).status).toBe(254);
+    chmodSync(images, 0o755);
+    const ran = await strict(...fromDir);
     expect(ran).toMatchObject({ stdout: 'ran\n', status: 0 });
     mkdirSync(join(use.box.root, 'local/stage1.d'));
     const config = (fields: object) =>
