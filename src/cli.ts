@@ -466,6 +466,50 @@ export const COMMANDS: readonly Command[] = [
     },
   },
   {
+    path: 'image export',
+    flags: FLAGS['image export'],
+    usage: 'IMAGE FILE|-',
+    about: 'Write an image to a file: a tar of an OCI layout, a docker-archive, or an ACI',
+    run: async (context, { flags, positionals }) => {
+      const { imageExportCommand } = await others();
+      return imageExportCommand(context, {
+        positionals,
+        overwrite: flags.bool('overwrite'),
+        format: flags.text('format'),
+      });
+    },
+  },
+  {
+    path: 'image extract',
+    flags: FLAGS['image extract'],
+    usage: 'IMAGE DIR',
+    about: "Unpack an image's manifest and root file system, without what an ACI depends on",
+    run: async (context, { flags, positionals }) => {
+      const { imageRenderCommand } = await others();
+      return imageRenderCommand(context, {
+        positionals,
+        part: 'own',
+        rootfsOnly: flags.bool('rootfs-only'),
+        overwrite: flags.bool('overwrite'),
+      });
+    },
+  },
+  {
+    path: 'image render',
+    flags: FLAGS['image render'],
+    usage: 'IMAGE DIR',
+    about: "Unpack an image's manifest and root file system, with what an ACI depends on",
+    run: async (context, { flags, positionals }) => {
+      const { imageRenderCommand } = await others();
+      return imageRenderCommand(context, {
+        positionals,
+        part: 'all',
+        rootfsOnly: flags.bool('rootfs-only'),
+        overwrite: flags.bool('overwrite'),
+      });
+    },
+  },
+  {
     path: 'push',
     flags: FLAGS.push,
     usage: 'IMAGE docker://HOST/NAME[:TAG]',

@@ -361,13 +361,26 @@ export const FLAGS = {
   'app exec': { app: { kind: 'text', help: 'the app to enter' }, ...UUID_FILE },
   config: { 'pretty-print': { kind: 'bool', default: 'true', help: 'indented' } },
   push: { ...FORMAT },
+  'image export': {
+    overwrite: { kind: 'bool', default: 'false', help: 'replace FILE' },
+    format: {
+      kind: 'text',
+      help: 'oci, docker or aci; by default aci for a FILE that ends so, else oci',
+    },
+  },
+  'image extract': {
+    'rootfs-only': { kind: 'bool', default: 'false', help: 'the root file system alone' },
+    overwrite: { kind: 'bool', default: 'false', help: 'replace DIR' },
+  },
+  'image render': {
+    'rootfs-only': { kind: 'bool', default: 'false', help: 'the root file system alone' },
+    overwrite: { kind: 'bool', default: 'false', help: 'replace DIR' },
+  },
   version: { ...FORMAT },
   doctor: { ...FORMAT },
   help: {},
   finish: { result: { kind: 'text', help: '' }, rm: { kind: 'bool', default: 'false', help: '' } },
 } as const satisfies Record<string, FlagTable>;
-
-const NOT_ACI = 'exporting and unpacking images is not in this version';
 
 /** By path; what their refusal says. */
 export const REFUSED_COMMANDS: ReadonlyMap<string, string> = new Map([
@@ -376,7 +389,4 @@ export const REFUSED_COMMANDS: ReadonlyMap<string, string> = new Map([
   ['api-service', 'use list and status with --format=json'],
   ['export', 'exporting a pod is not in this version'],
   ['completion', 'completions are not in this version'],
-  ['image export', NOT_ACI],
-  ['image extract', NOT_ACI],
-  ['image render', NOT_ACI],
 ]);
