@@ -224,6 +224,14 @@ static bool read_umask(struct plan *plan, const struct step *step)
     return true;
 }
 
+static bool read_own_terminal(struct plan *plan, const struct step *step)
+{
+    (void)plan;
+    (void)step;
+    reading->own_terminal = true;
+    return true;
+}
+
 static bool read_workdir(struct plan *plan, const struct step *step)
 {
     if (*word_text(step, 1) != '/')
@@ -258,6 +266,7 @@ static const struct verb VERBS[] = {
     { .name = "rlimit", .least = 3, .most = 3, .check = read_rlimit },
     { .name = "oom-score-adj", .least = 1, .most = 1, .check = read_oom_score_adj },
     { .name = "umask", .least = 1, .most = 1, .check = read_umask },
+    { .name = "own-terminal", .check = read_own_terminal },
     { .name = "workdir", .least = 1, .most = 1, .check = read_workdir },
     { .name = "exec", .least = 1, .most = ANY_NUMBER, .check = read_command },
     { .name = "exec-any", .least = 1, .most = ANY_NUMBER, .check = read_command },

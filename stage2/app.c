@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "app.h"
@@ -133,6 +134,20 @@ static void load_seccomp(const struct sock_fprog *program)
         die_errno("can't load the seccomp filter");
 }
 
+/*
+ * The terminal that was made for this session; another one, which the caller of a pod has, is left as it is.
+ * Its user opens it by name, as mesg(1) and screen(1) do.
+ */
+static void take_terminal(uid_t uid)
+{
+    for (int fd = 0; fd < 3; fd++)
+        if (isatty(fd) && tcgetsid(fd) == getsid(0)) {
+            if (fchown(fd, uid, (gid_t)-1) < 0)
+                die_errno("can't give the terminal to the user");
+            return;
+        }
+}
+
 _Noreturn void start_app(struct app *app, int status_fd)
 {
     /* Before the root and the user change, while /proc is the host's. */
@@ -145,6 +160,8 @@ _Noreturn void start_app(struct app *app, int status_fd)
     find_identity(app, &identity);
     if (app->env_from_user)
         fill_env_from_user(app, &identity);
+    if (app->own_terminal)
+        take_terminal(identity.uid);
 
     /* Raising a hard limit takes CAP_SYS_RESOURCE. */
     set_limits(app);

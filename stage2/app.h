@@ -43,6 +43,7 @@ struct app {
     const char *oom_score_adj;
     bool has_umask;
     mode_t umask;
+    bool own_terminal;
     const char *workdir;
     const struct step *command; /* exec or exec-any */
     bool any_of;

@@ -17,6 +17,8 @@ struct held {
     unsigned listen;   /* descriptors of socket activation, from 3 on */
     bool watchdog;     /* WATCHDOG_PID named this process */
     int status;        /* to the supervisor; -1: none */
+    bool apart;        /* what is started gets a session of its own */
+    int relay;         /* to the process that has the caller's terminal; -1: none */
     int app_plan;      /* opened before anything was done; -1: the plan ends in exec */
     int stage2;        /* sealed copy; -1 likewise */
     char folder[4096]; /* where relative paths start */
@@ -73,6 +75,13 @@ void run_join_cgroups(const struct step *step);
 
 /* supervise.c: returns in the child */
 void run_supervise(const struct step *step);
+/* Ends this process as a child of it ended: with the same status, or by the same signal. */
+_Noreturn void end_like_child(int wait_status);
+
+/* terminal.c: returns in the child, too */
+void run_terminal(const struct step *step);
+/* In the child of `supervise`: its own session, and with the caller's terminal one of the pod's. */
+void take_terminal(void);
 
 /* start.c */
 void run_environment(const struct step *step);

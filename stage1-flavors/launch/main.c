@@ -17,7 +17,7 @@
 #include "common/process.h"
 #include "launch.h"
 
-struct held held = { .lock = -1, .status = -1, .app_plan = -1, .stage2 = -1 };
+struct held held = { .lock = -1, .status = -1, .relay = -1, .app_plan = -1, .stage2 = -1 };
 
 static bool debug;
 
@@ -37,6 +37,8 @@ static bool check_order(struct plan *plan)
                 return plan_refuse(plan, "step %zu: supervise is there twice", i + 1);
             forks = true;
         }
+        if (strcmp(verb, "terminal") == 0 && i > 1)
+            return plan_refuse(plan, "step %zu: terminal must come before what enters or makes anything", i + 1);
         bool unshares = strcmp(verb, "unshare") == 0, joins = strcmp(verb, "join-namespaces") == 0;
         for (uint32_t w = 1; (unshares || joins) && w < step->count; w++)
             if (strcmp(word_text(step, w), "pid") == 0) {

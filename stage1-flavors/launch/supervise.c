@@ -49,7 +49,11 @@ static void pass_on(pid_t child, const siginfo_t *info)
     bool stops = number == SIGTSTP || number == SIGTTIN || number == SIGTTOU;
     /* SI_KERNEL: from the terminal, to the whole foreground group. */
     bool ours_alone = info->si_code != SI_KERNEL && info->si_pid != child;
-    if (ours_alone) {
+    /* In a session of its own it hears nothing of our terminal: its process group gets that from us. */
+    if (held.apart && held.relay < 0 && (info->si_code == SI_KERNEL || number == SIGCONT)) {
+        if (kill(-child, stops ? SIGSTOP : number) < 0)
+            kill(child, number);
+    } else if (ours_alone) {
         if (info->si_code == SI_QUEUE)
             sigqueue(child, number, info->si_value);
         else
@@ -155,6 +159,12 @@ _Noreturn static void end_like(struct end end)
     exit(128 + end.number);
 }
 
+_Noreturn void end_like_child(int status)
+{
+    end_like(WIFSIGNALED(status) ? (struct end){ "signaled", WTERMSIG(status) }
+                                 : (struct end){ "exited", WEXITSTATUS(status) });
+}
+
 _Noreturn static void supervise(const struct step *step, pid_t child, int status_pipe)
 {
     int status = wait_for(child);
@@ -199,6 +209,7 @@ void run_supervise(const struct step *step)
         _exit(EXIT_FAILED);
     sigaction(SIGCHLD, &child_signal, NULL);
     sigprocmask(SIG_SETMASK, &before, NULL);
+    take_terminal();
     if (held.listen > 0)
         set_number("LISTEN_PID", (int)getpid());
     if (held.watchdog)

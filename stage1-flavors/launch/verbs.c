@@ -181,6 +181,7 @@ const struct verb VERBS[] = {
     { "join-namespaces", 2, 8, false, check_join_namespaces, run_join_namespaces },
     { "pid-file", 1, 1, false, NULL, run_pid_file },
     { "supervise", 2, ANY_NUMBER, false, check_supervise, run_supervise },
+    { "terminal", 0, 0, false, NULL, run_terminal },
     { "start", 1, 1, false, NULL, run_start },
     { "exec", 1, ANY_NUMBER, false, NULL, run_exec },
     { "done", 0, 0, false, NULL, run_done },

@@ -76,6 +76,8 @@ function enter(pod: Pod, running: RunningPod, request: EnterRequest): LaunchPlan
   const target = appProcess(running, app.name);
   const steps: Step[] = [
     ['program', pod.options.program],
+    // The caller's terminal stays outside; before the cgroups, so that what kills the app leaves who restores it.
+    ['terminal'],
     ['join-cgroups', target],
     ['join-namespaces', target, ...NAMESPACES],
     // Only a child is in the process namespace that was joined.
@@ -86,6 +88,7 @@ function enter(pod: Pod, running: RunningPod, request: EnterRequest): LaunchPlan
     ...identitySteps(pod, app, '/', confinedIsolation(pod, app)),
     ...[...environment].map(([name, value]): Step => ['env', `${name}=${value}`]),
     ['env-from-user'],
+    ['own-terminal'],
     ['workdir', '/'],
     request.command.length === 0 ? ['exec-any', ...SHELLS] : ['exec', ...request.command],
   ];

@@ -70,6 +70,7 @@ static _Noreturn void become(struct app *app, const char *plan, int cgroup_procs
 static bool run_phase(struct app *app, enum phase phase, const char *plan)
 {
     char error[256];
+    app->phase = phase;
     if (!open_streams(app, error)) {
         say("can't start app \"%s\": %s", app->name, error);
         return false;
@@ -98,7 +99,6 @@ static bool run_phase(struct app *app, enum phase phase, const char *plan)
     streams_started(app);
     app->start_pipe = ends[0];
     app->pid = pid;
-    app->phase = phase;
     if (phase == PHASE_APP) {
         char text[16];
         snprintf(text, sizeof text, "%d", (int)pid);
@@ -331,6 +331,7 @@ void end_pod(int status, int64_t timeout)
 {
     if (pod.status < 0 && status >= 0)
         pod.status = status;
+    pod.hurry = pod.hurry || timeout == 0;
     if (pod.ending && timeout < 0)
         return;
     pod.ending = true;

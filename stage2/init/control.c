@@ -159,6 +159,18 @@ static void add_app(struct client *client, const char *name)
     send_words(client, app ? "ok" : "error", app ? NULL : error);
 }
 
+static void resize(struct client *client, struct app *app, const struct step *step)
+{
+    uint64_t rows, columns;
+    char error[256];
+    if (!parse_number(word(step, 2), 10, UINT16_MAX, &rows) || !parse_number(word(step, 3), 10, UINT16_MAX, &columns))
+        send_words(client, "error", "the size is no number of rows and columns");
+    else if (resize_terminal(app, (unsigned)rows, (unsigned)columns, error))
+        send_words(client, "ok", NULL);
+    else
+        send_words(client, "error", error);
+}
+
 static void about_app(struct client *client, const char *request, struct app *app, const struct step *step)
 {
     char error[256] = "";
@@ -187,6 +199,8 @@ static void about_app(struct client *client, const char *request, struct app *ap
         }
         signal_app(app, (int)number);
         send_words(client, "ok", NULL);
+    } else if (strcmp(request, "resize") == 0) {
+        resize(client, app, step);
     } else if (app->state != STATE_CREATED && app->state != STATE_EXITED) {
         send_words(client, "error", "it runs");
     } else {
@@ -214,6 +228,7 @@ static void serve(struct client *client, const struct step *step)
         add_app(client, name);
     } else if ((step->count == 2 && (strcmp(request, "start") == 0 || strcmp(request, "remove") == 0)) ||
                (step->count == 3 && strcmp(request, "kill") == 0) ||
+               (step->count == 4 && strcmp(request, "resize") == 0) ||
                (step->count >= 2 && step->count <= 3 && strcmp(request, "stop") == 0)) {
         struct app *app = find_app(name);
         if (app)

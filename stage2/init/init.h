@@ -75,6 +75,7 @@ struct pod {
     bool ending;
     int status; /* -1: not decided */
     bool ready;
+    bool hurry; /* its end waits for nobody */
 };
 extern struct pod pod;
 
@@ -119,17 +120,20 @@ void remove_status(const char *app, const char *suffix);
 void write_ready(void);
 
 /* streams.c */
-/* Before the fork. False with *error set. */
+/* Before the fork; app->phase says for what. False with *error set. */
 bool open_streams(struct app *app, char error[256]);
-/* In the child: 0-2 become the app's. */
+/* In the child, which has a session of its own: 0-2 become the app's. */
 void take_streams(struct app *app);
 /* After the fork, in init. */
 void streams_started(struct app *app);
-/* The app's process has ended: what is still in the pipes is read, then they are closed. */
+/* The app's process has ended: what it has written is read, and goes where it belongs as soon as that takes it. */
 void finish_streams(struct app *app);
+/* Everything of it is closed, what is still to be written is not. */
 void free_streams(struct app *app);
-/* Every log that still holds a part of a line is written out. */
+/* Nothing waits to be written any more; by force: nothing waits any longer. */
+bool streams_are_written(bool by_force);
 void flush_streams(void);
+bool resize_terminal(struct app *app, unsigned rows, unsigned columns, char error[256]);
 
 /* journal.c */
 /* The app's lines go to the journal. False: no memory, or too much. */

@@ -83,6 +83,7 @@ static void take_signal(int number)
     if (number == SIGCHLD)
         return; /* reaped after every round */
     if (number == SIGTERM || number == SIGINT || number == SIGRTMIN + 3 || number == SIGPWR) {
+        pod.hurry = pod.hurry || pod_has_ended();
         end_pod(-1, stop_asked ? 0 : -1);
         stop_asked = true;
     } else if (number == SIGQUIT)
@@ -156,7 +157,7 @@ _Noreturn void run_init(const char *plan)
         free_forgotten();
         reap();
         meet_deadlines();
-        if (pod_has_ended())
+        if (pod_has_ended() && streams_are_written(pod.hurry))
             leave();
         int64_t wait = next_deadline();
         int count = epoll_wait(loop, events, EVENTS, wait < 0 ? -1 : wait > 60000 ? 60000 : (int)wait);

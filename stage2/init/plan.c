@@ -123,8 +123,6 @@ static bool app_verb(struct plan *plan, const struct step *step)
             return false;
         if (found == 0 && mode == MODE_LOG)
             return plan_refuse(plan, "stdin can't be a log");
-        if (mode == MODE_STREAM || mode == MODE_TTY)
-            return plan_refuse(plan, "%s: this init has no mode %s", verb, MODES[mode]);
         app->modes[found] = (enum mode)mode;
     } else if (strcmp(verb, "log") == 0 && strcmp(value, "journal") == 0 && step->count == 2) {
         if (!app->log_journal && !start_journal(app))

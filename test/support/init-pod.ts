@@ -92,12 +92,16 @@ export class InitPod {
     return [['app', name], ['launch', `/rkt/apps/${name}/launch-plan`], ...about];
   }
 
-  /** Starts it; `stdio` as of spawn. */
-  start(stdio: SpawnOptions['stdio'] = ['ignore', 'pipe', 'pipe']): ChildProcess {
+  /** Starts it; `stdio` as of spawn; `shell` is text around `"$@"`, which is the pod. */
+  start(
+    stdio: SpawnOptions['stdio'] = ['ignore', 'pipe', 'pipe'],
+    shell = 'exec "$@"',
+  ): ChildProcess {
     const around =
       'mount -t devpts -o ptmxmode=666 devpts /dev/pts && mount --bind /dev/pts/ptmx /dev/ptmx && exec "$0" "$@"';
     const flags = ['-m', '-p', '-f', '--kill-child', '--mount-proc', '--propagation', 'private'];
-    const child = spawn('unshare', [...flags, 'sh', '-c', around, artifact('launch'), this.dir], {
+    const words = ['unshare', ...flags, 'sh', '-c', around, artifact('launch'), this.dir];
+    const child = spawn('sh', ['-c', shell, 'sh', ...words], {
       stdio,
       env: { PATH: process.env['PATH'] },
     });
