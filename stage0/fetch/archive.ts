@@ -12,11 +12,12 @@ import { type ArchiveFiles, openArchiveFiles } from './archive-files.ts';
 import { DockerArchiveSource } from './docker-archive.ts';
 import { LayoutSource } from './layout-source.ts';
 import type { ImageSource } from './source.ts';
-import { openPlainArchive } from './spool.ts';
+import { openPlainArchive, STDIN } from './spool.ts';
 
 /**
  * @param dir the data folder, where a copy is made of what can't be read in place
  * @param kind undefined: by content
+ * @param input for `-`: what `copyOfInput` gave
  * @throws TspodError 'not-found', 'protocol', 'limit'
  */
 export async function openArchive(
@@ -24,12 +25,14 @@ export async function openArchive(
   path: string,
   kind: 'oci-archive' | 'docker-archive' | undefined,
   tag: string | undefined,
+  input?: number,
 ): Promise<ImageSource> {
   const shown = kind === undefined ? `image ${path}` : `image ${kind}:${path}`;
-  const { plain, whole } = await openPlainArchive(dir, path, shown);
+  const { plain, whole } = await openPlainArchive(dir, path, shown, input);
   const files = filesOf(plain, whole, shown);
-  const archive =
-    whole === undefined ? undefined : { path: resolve(path), content: () => fileContent(whole) };
+  // What lies beside it would be a stranger's: standard input has no place.
+  const at = path === STDIN ? '/dev/stdin' : resolve(path);
+  const archive = { path: at, content: () => fileContent(whole) };
   try {
     const found = kind ?? kindOf(files.resolve('oci-layout'), files.resolve('manifest.json'));
     if (found === undefined) {
@@ -56,7 +59,7 @@ export async function openArchive(
 }
 
 /** Closing them closes both descriptors. */
-function filesOf(plain: number, whole: number | undefined, shown: string): ArchiveFiles {
+function filesOf(plain: number, whole: number, shown: string): ArchiveFiles {
   const other = whole === plain ? undefined : whole;
   try {
     const files = openArchiveFiles(plain, shown);

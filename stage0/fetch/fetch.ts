@@ -3,7 +3,7 @@
  * rules and pull policy; manifest; trust; config; layers; record. Nothing is fetched beyond what the next
  * decision needs, and nothing unverified reaches the store.
  */
-import { existsSync, lstatSync, statSync } from 'node:fs';
+import { closeSync, existsSync, lstatSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { type Context, warn } from '../../src/context.ts';
 import { TspodError } from '../../src/errors.ts';
@@ -128,13 +128,14 @@ async function fromFile(
   options: FetchOptions,
 ): Promise<FetchedImage> {
   const { archiveKind, openArchive } = await import('./layout.ts');
-  if (path !== '-' && (await archiveKind(path)) === 'aci') {
+  if (path === '-') return fromInput(context, store, text, options);
+  if ((await archiveKind(path)) === 'aci') {
     return fromAci(context, store, { kind: 'aci-file', path }, options);
   }
   if (options.pullPolicy === 'never') {
     for (const kind of ['oci-archive', 'docker-archive'] as const) {
       const name = canonicalReference({ kind, path, tag: undefined });
-      const known = path === '-' ? undefined : store.byName(name);
+      const known = store.byName(name);
       if (known === undefined) continue;
       await admitStored(context, known, text, [name]);
       return stored(store, options.lease, known, name);
@@ -142,6 +143,29 @@ async function fromFile(
     throw notInStore(text);
   }
   const source = await openArchive(context.dir, path, undefined, undefined);
+  return fromSource(context, store, source, options);
+}
+
+async function fromInput(
+  context: Context,
+  store: Store,
+  text: string,
+  options: FetchOptions,
+): Promise<FetchedImage> {
+  if (options.pullPolicy === 'never') throw notInStore(text);
+  const { archiveKind, copyOfInput, openArchive } = await import('./layout.ts');
+  const fd = await copyOfInput(context.dir, 'image -');
+  const file = `/proc/self/fd/${fd}`;
+  let kind: Awaited<ReturnType<typeof archiveKind>> | undefined;
+  try {
+    kind = await archiveKind(file);
+    if (kind === 'aci') {
+      return await fromAci(context, store, { kind: 'aci-file', path: '-', file }, options);
+    }
+  } finally {
+    if (kind !== 'images') closeSync(fd);
+  }
+  const source = await openArchive(context.dir, '-', undefined, undefined, fd);
   return fromSource(context, store, source, options);
 }
 

@@ -5,3 +5,4 @@ export { openArchive } from './archive.ts';
 export { archiveKind } from './archive-kind.ts';
 export { openLayoutFolder } from './layout-folder.ts';
 export { LayoutSource } from './layout-source.ts';
+export { copyOfInput } from './spool.ts';

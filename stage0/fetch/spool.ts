@@ -1,6 +1,7 @@
 /**
  * An archive as a descriptor that can be read at any place: the file itself where it is a plain one, else a
- * copy in the store's tmp, uncompressed. The copy's name is taken away as soon as it is made, so that the
+ * copy in the store's tmp, uncompressed. Standard input is copied as it comes first, because what it is and what a
+ * signature is over is known only then. A copy's name is taken away as soon as it is made, so that the
  * kernel frees it whatever happens to this process.
  */
 import {
@@ -16,6 +17,7 @@ import {
 import { Readable } from 'node:stream';
 import { isatty } from 'node:tty';
 import { errnoOf, systemError, TspodError } from '../../src/errors.ts';
+import type { Compression } from '../../src/image/oci.ts';
 import { Layout } from '../../src/store/layout.ts';
 import { DEFAULT_BOUNDS } from '../unpack/bounds.ts';
 import { decompress } from '../unpack/decompress.ts';
@@ -27,14 +29,15 @@ export const STDIN = '-';
 export interface PlainArchive {
   /** Of a plain tar. */
   readonly plain: number;
-  /** Of the archive as it is, which may be the same one; undefined for what came compressed by a pipe. */
-  readonly whole: number | undefined;
+  /** Of the archive as it is, which may be the same one. */
+  readonly whole: number;
 }
 
 /**
  * @param dir the data folder
  * @param path of a file, or `-` for standard input
  * @param shown e.g. `image oci-archive:/x.tar`
+ * @param input what `copyOfInput` gave; closed by this on failure
  * @returns descriptors to be closed by the caller
  * @throws TspodError 'not-found', 'usage' for a terminal, 'unpack', 'limit', 'disk-full'
  */
@@ -42,29 +45,36 @@ export async function openPlainArchive(
   dir: string,
   path: string,
   shown: string,
+  input?: number,
 ): Promise<PlainArchive> {
-  if (path === STDIN) {
-    if (isatty(0)) {
-      throw new TspodError('usage', `${shown}: standard input is a terminal`, {
-        hint: 'redirect an archive into it',
-      });
-    }
-    const input = createReadStream('', { fd: 0, autoClose: false, highWaterMark: CHUNK });
-    return spool(dir, input, shown);
-  }
-  const fd = openFile(path, shown);
+  const fd = input ?? (path === STDIN ? await copyOfInput(dir, shown) : openFile(path, shown));
   try {
     const head = Buffer.alloc(SNIFF_BYTES);
     const got = readSync(fd, head, 0, SNIFF_BYTES, 0);
     if (compressionOfBytes(head.subarray(0, got)) === 'none') return { plain: fd, whole: fd };
     // A descriptor of its own: destroying a stream closes it.
-    const input = createReadStream(`/proc/self/fd/${fd}`, { highWaterMark: CHUNK });
-    const { plain } = await spool(dir, input, shown);
-    return { plain, whole: fd };
+    const stream = createReadStream(`/proc/self/fd/${fd}`, { highWaterMark: CHUNK });
+    return { plain: await spool(dir, stream, shown, compressionOfBytes), whole: fd };
   } catch (error) {
     closeSync(fd);
     throw systemError(`${shown}: can't read it`, error);
   }
+}
+
+/**
+ * Standard input, to its end, as it is.
+ * @param shown e.g. `image -`
+ * @returns a descriptor of a file without a name
+ * @throws TspodError 'usage' for a terminal, 'protocol' when nothing comes, 'limit', 'disk-full'
+ */
+export function copyOfInput(dir: string, shown: string): Promise<number> {
+  if (isatty(0)) {
+    throw new TspodError('usage', `${shown}: standard input is a terminal`, {
+      hint: 'redirect an archive into it',
+    });
+  }
+  const input = createReadStream('', { fd: 0, autoClose: false, highWaterMark: CHUNK });
+  return spool(dir, input, shown, () => 'none');
 }
 
 function openFile(path: string, shown: string): number {
@@ -80,7 +90,13 @@ function openFile(path: string, shown: string): number {
   throw new TspodError('not-found', `${shown}: not a regular file`);
 }
 
-async function spool(dir: string, input: Readable, shown: string): Promise<PlainArchive> {
+/** @param packing by the first bytes */
+async function spool(
+  dir: string,
+  input: Readable,
+  shown: string,
+  packing: (head: Buffer) => Compression,
+): Promise<number> {
   const chunks = input[Symbol.asyncIterator]();
   let head: Buffer = Buffer.alloc(0);
   const fd = unnamedFile(dir);
@@ -93,7 +109,7 @@ async function spool(dir: string, input: Readable, shown: string): Promise<Plain
     if (head.length === 0) throw new TspodError('protocol', `${shown}: it is empty`);
     const whole = Readable.from(prepend(head, chunks), { objectMode: false });
     let written = 0;
-    for await (const chunk of decompress(whole, compressionOfBytes(head), DEFAULT_BOUNDS)) {
+    for await (const chunk of decompress(whole, packing(head), DEFAULT_BOUNDS)) {
       if (written + chunk.length > DEFAULT_BOUNDS.archiveBytes) {
         throw new TspodError('limit', `${shown}: over ${DEFAULT_BOUNDS.archiveBytes} bytes`);
       }
@@ -102,7 +118,7 @@ async function spool(dir: string, input: Readable, shown: string): Promise<Plain
       }
       written += chunk.length;
     }
-    return { plain: fd, whole: compressionOfBytes(head) === 'none' ? fd : undefined };
+    return fd;
   } catch (error) {
     closeSync(fd);
     input.destroy();

@@ -168,7 +168,8 @@ export function whyRulesRefuse(
 ): string | undefined {
   const { trust } = loadConfig(context);
   let refused: string | undefined;
-  for (const name of names.length === 0 ? [''] : names) {
+  const signedFor = [...new Set(verdict.signers?.map(({ name }) => name) ?? [])];
+  for (const name of [names, signedFor, ['']].find(list => list.length > 0) ?? []) {
     const rule = ruleFor(trust, name);
     if (rule === undefined || rule.require === 'none') return undefined;
     const signers = (verdict.signers ?? []).filter(signer => signer.name === name);

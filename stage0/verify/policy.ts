@@ -21,6 +21,8 @@ import { parseReference } from '../../src/image/reference.ts';
 import type { ImageRecord, Verdict } from '../../src/store/types.ts';
 import type { FoundSignature, SignatureKind, Subject } from './types.ts';
 
+/** As what rules and keys know an archive that came by standard input. */
+const STDIN_NAME = '/dev/stdin';
 export const INSECURE = '--insecure-options=image';
 
 export interface Admission {
@@ -57,7 +59,8 @@ export async function admit(context: Context, admission: Admission): Promise<Ver
 
 /**
  * Why an image of the store may not run under any of these names now, as a clause; undefined: it may. An image
- * without a name is looked at as one that only the rule for all names fits.
+ * without a name (it came by standard input, or its name moved on) is looked at under those that it was signed for,
+ * else as one that only the rule for all names fits.
  */
 export async function whyRefused(
   context: Context,
@@ -125,7 +128,8 @@ export function subjectName(name: string): string | undefined {
     case 'oci-archive':
     case 'docker-archive':
     case 'path':
-      return resolve(reference.path);
+      // What comes by standard input is not of the folder that it happens to be read in.
+      return reference.path === '-' ? STDIN_NAME : resolve(reference.path);
     case 'name':
       return reference.name.replace(/[:,].*$/s, '');
     default:

@@ -48,7 +48,8 @@ import { type AciLayer, ociForm } from './oci-form.ts';
 
 /** Where the user says that an ACI is. */
 export type AciTarget =
-  | { readonly kind: 'aci-file'; readonly path: string }
+  /** `file`: where its bytes are, when not at the path that is shown. */
+  | { readonly kind: 'aci-file'; readonly path: string; readonly file?: string }
   | { readonly kind: 'aci-url'; readonly url: URL }
   | { readonly kind: 'aci-name'; readonly reference: AppcReference };
 
@@ -126,7 +127,7 @@ class AciFetch {
     switch (target.kind) {
       case 'aci-file': {
         const what = `image "${target.path}"`;
-        const file = resolve(target.path);
+        const file = target.file ?? resolve(target.path);
         const asked = { what, names: [], path, ...more };
         return this.#import(file, asked, await this.#look({ path: file }, asked));
       }
