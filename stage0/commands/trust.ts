@@ -44,7 +44,7 @@ type Flags = TrustArgs['flags'];
 
 export async function run(context: Context, { positionals, flags }: TrustArgs): Promise<number> {
   if (asksForRule(flags)) {
-    addRule(context, positionals, flags);
+    await addRule(context, positionals, flags);
     return 0;
   }
   await trustOpenPgpKeys(context, {
@@ -69,8 +69,13 @@ function asksForRule(flags: Flags): boolean {
   );
 }
 
-function addRule(context: Context, positionals: readonly string[], flags: Flags): void {
+async function addRule(
+  context: Context,
+  positionals: readonly string[],
+  flags: Flags,
+): Promise<void> {
   checkFlags(positionals, flags);
+  if (flags.trustedRoot !== undefined) await checkTrustedRoot(flags.trustedRoot);
   const prefix = checkedPrefix(flags.prefix ?? ALL_NAMES);
   const file = trustFile(context, prefix);
   const former = loadConfig(context).trust.get(prefix);
@@ -116,9 +121,19 @@ function checkFlags(positionals: readonly string[], flags: Flags): void {
   ) {
     throw usage('give a text or a regular expression, not both');
   }
-  if (flags.allowUnsigned && (who ?? flags.cosignKeys[0] ?? flags.require) !== undefined) {
-    throw usage('--allow-unsigned does not go with keys, identities and --require');
+  if (
+    flags.allowUnsigned &&
+    (who ?? flags.cosignKeys[0] ?? flags.require ?? flags.trustedRoot) !== undefined
+  ) {
+    throw usage('--allow-unsigned does not go with keys, identities, --require and --trusted-root');
   }
+}
+
+/** The rule keeps the path, so that a newer file can take the place; what is there now has to be one. */
+async function checkTrustedRoot(path: string): Promise<void> {
+  if (!existsSync(path)) throw new TspodError('not-found', `trusted root ${path}: no such file`);
+  const { loadTrustedRoot } = await import('../verify/sigstore/index.ts');
+  loadTrustedRoot(resolve(path));
 }
 
 function checkedPrefix(text: string): string {

@@ -4,13 +4,17 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, inject, test } from 'vitest';
 import { parseDigest } from '../../src/image/digest.ts';
-import { folder, type MadeImage, removeFolder } from '../fetch/support.ts';
+import { folder, json, type MadeImage, removeFolder } from '../fetch/support.ts';
 import { type Registry, startRegistry } from '../support/registry.ts';
 import { type Ended, TSPOD } from '../support/tspod.ts';
-import { cosignTag, pushSigned } from '../verify/signed-images.ts';
+import { BUNDLE, cosignTag, pushSigned, referrer } from '../verify/signed-images.ts';
+import { IDENTITY, ISSUER, makeInstance } from '../verify/sigstore/authority.ts';
+import { signBundle } from '../verify/sigstore/signing.ts';
+import { statementOf, subjectOf } from '../verify/sigstore/subject.ts';
 import { useSandbox } from './sandbox.ts';
 
 const use = useSandbox();
+const instance = makeInstance();
 const keys = generateKeyPairSync('ec', { namedCurve: 'P-256' });
 let shared: string;
 let registry: Registry;
@@ -111,8 +115,26 @@ test('from a signed image in a registry to a pod, and back to a refusal', async 
   expect(await byManifest()).toMatchObject({ status: 0, stderr: '' });
 });
 
+test('an image of a sigstore of one’s own', async () => {
+  const image = busybox();
+  const bytes = image.blobs.get(image.manifest.digest) ?? Buffer.alloc(0);
+  const payload = statementOf(subjectOf(bytes));
+  const bundle = json(signBundle({ instance, signer: instance.issue(), payload }));
+  await pushSigned(registry.host, 'own/busybox', image, [referrer(image.manifest, BUNDLE, bundle)]);
+  const run = () => tspod('run', `docker://${registry.host}/own/busybox`, '--', '-c', 'echo up');
+  const rule = [`--prefix=${registry.host}/own`, `--identity=${IDENTITY}`, `--issuer=${ISSUER}`];
+  expect(await tspod('trust', ...rule)).toMatchObject({ status: 0 });
+  expect(await run()).toMatchObject({ status: 254, stdout: '' });
+  const file = join(use.box.root, 'trusted_root.json');
+  writeFileSync(file, JSON.stringify(instance.trustedRoot()));
+  expect(await tspod('trust', ...rule, `--trusted-root=${file}`)).toMatchObject({ status: 0 });
+  expect(await run()).toMatchObject({ status: 0, stdout: 'up\n' });
+});
+
 test('a rule by hand is left alone; what is wrong on the command line changes nothing', async () => {
   const folderOf = join(use.box.root, 'local/trust.d');
+  const root = join(use.box.root, 'trusted_root.json');
+  writeFileSync(root, JSON.stringify(instance.trustedRoot()));
   for (const args of [
     ['--prefix=x.y', '--cosign-key=/nonexistent'],
     ['--prefix=x.y', '--identity=a'],
@@ -123,6 +145,10 @@ test('a rule by hand is left alone; what is wrong on the command line changes no
     ['--root', '--allow-unsigned'],
     ['--prefix=x.y', '--allow-unsigned', 'key.asc'],
     ['--prefix=x.y', '--identity-regexp=(', '--issuer=b'],
+    ['--prefix=x.y', '--identity=a', '--issuer=b', '--trusted-root=/nonexistent'],
+    ['--prefix=x.y', '--identity=a', '--issuer=b', '--trusted-root=/etc/passwd'],
+    ['--prefix=x.y', '--allow-unsigned', `--trusted-root=${root}`],
+    ['--prefix=x.y', `--trusted-root=${root}`],
   ]) {
     expect(await tspod('trust', ...args)).toMatchObject({ status: 254, stdout: '' });
   }
