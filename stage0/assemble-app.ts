@@ -35,6 +35,7 @@ import { whyBadAccount } from '../src/pod/manifest.ts';
 import { appNameFromImage, isAcName } from '../src/pod/names.ts';
 import { parseRlimit } from '../src/pod/rlimits.ts';
 import { parseSeccompFlag } from '../src/pod/seccomp.ts';
+import { oneOf, RESTART_ANNOTATION, RESTARTS } from '../src/pod/supervision.ts';
 import { parseMount } from '../src/pod/volumes.ts';
 import type { ImageRecord } from '../src/store/types.ts';
 import { callerEnvironment } from '../src/sys/caller-env.ts';
@@ -141,6 +142,9 @@ export function appFromFlags(
   const annotations = [
     ...converted.annotations,
     ...flags.annotations.map(text => annotation(text)),
+    ...(flags.restart === undefined
+      ? []
+      : [{ name: RESTART_ANNOTATION, value: oneOf(flags.restart, RESTARTS, '--restart') }]),
     ...(groupNamed || isRoot(app.user) ? [] : [{ name: GROUPS_ANNOTATION, value: GROUPS_OF_USER }]),
   ];
   return {

@@ -23,6 +23,13 @@ import { POD_MANIFEST_MAX_BYTES, parsePodManifest } from '../src/pod/manifest.ts
 import { MUTABLE_ANNOTATION } from '../src/pod/mutable.ts';
 import { isAcName } from '../src/pod/names.ts';
 import type { Pod, PodApp, RootFs, RuntimeOptions } from '../src/pod/pod.ts';
+import {
+  EXIT_POLICIES,
+  EXIT_POLICY_ANNOTATION,
+  oneOf,
+  parseSeconds,
+  STOP_TIMEOUT_ANNOTATION,
+} from '../src/pod/supervision.ts';
 import { parseMount, parseVolume, placeVolumes, resolveSource } from '../src/pod/volumes.ts';
 import type { ImageRecord, LayerTree } from '../src/store/types.ts';
 import type { Flavor } from '../stage1-flavors/flavor.ts';
@@ -173,13 +180,29 @@ function partsFromFlags({ args, context, images }: AssembleInput): Parts {
       apps,
       volumes: volumesOf(args.volumes),
       isolators: [],
-      annotations: args.sandbox === undefined ? [] : sandboxAnnotations(args.sandbox),
+      annotations: [
+        ...supervisionAnnotations(args),
+        ...(args.sandbox === undefined ? [] : sandboxAnnotations(args.sandbox)),
+      ],
       ports: args.ports.map(text => exposedPort(text, apps)),
       ...texts('userAnnotations', args.sandbox?.userAnnotations ?? [], 'user-annotation'),
       ...texts('userLabels', args.sandbox?.userLabels ?? [], 'user-label'),
     },
     images: byApp,
   };
+}
+
+function supervisionAnnotations({ exitPolicy, stopTimeout }: PodArgs): readonly NameValue[] {
+  const found: NameValue[] = [];
+  if (exitPolicy !== undefined) {
+    const value = oneOf(exitPolicy, EXIT_POLICIES, '--exit-policy');
+    found.push({ name: EXIT_POLICY_ANNOTATION, value });
+  }
+  if (stopTimeout !== undefined) {
+    const value = String(parseSeconds(stopTimeout, '--stop-timeout'));
+    found.push({ name: STOP_TIMEOUT_ANNOTATION, value });
+  }
+  return found;
 }
 
 function sandboxAnnotations(sandbox: SandboxArgs): readonly NameValue[] {

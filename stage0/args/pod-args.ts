@@ -47,6 +47,8 @@ export function podArgs(flags: FlagValues, images: readonly ImageTokens[]): PodA
     privateUsers: flags.bool('private-users'),
     pullPolicy: pullPolicy(flags),
     ...given('podManifest', podManifest),
+    ...given('exitPolicy', flags.text('exit-policy')),
+    ...given('stopTimeout', flags.text('stop-timeout')),
     ...given('uuidFileSave', flags.text('uuid-file-save')),
     ...given('podName', flags.text('pod-name')),
     dryRun: flags.bool('dry-run'),
@@ -199,5 +201,6 @@ function appFlags(flags: FlagValues): AppFlags {
     rlimits: flags.list('rlimit'),
     noNewPrivileges: flags.bool('no-new-privileges'),
     ...given('signature', flags.text('signature')),
+    ...given('restart', flags.text('restart')),
   };
 }

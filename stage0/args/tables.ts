@@ -139,6 +139,11 @@ const APP: FlagTable = {
     image: 'only',
     help: 'no_new_privs (beyond rkt)',
   },
+  restart: {
+    kind: 'text',
+    image: 'only',
+    help: 'never, on-failure or always: whether the app is started again when it ends (beyond rkt; not fly)',
+  },
   signature: {
     kind: 'text',
     image: 'only',
@@ -170,6 +175,14 @@ const APP: FlagTable = {
 const POD: FlagTable = {
   ...STAGE1,
   ...APP,
+  'exit-policy': {
+    kind: 'text',
+    help: 'first-failure, all or any: which ends of apps end the pod (beyond rkt; not fly)',
+  },
+  'stop-timeout': {
+    kind: 'text',
+    help: 'SECONDS from the signal that asks an app to stop to SIGKILL (beyond rkt; not fly)',
+  },
   volume: {
     kind: 'list',
     help: 'NAME,kind=host|empty|tmpfs,source=…,readOnly=…,recursive=…,propagation=…,mode=…,uid=…,gid=…,size=…',

@@ -34,6 +34,8 @@ export interface AppFlags {
   /** Beyond rkt. */
   readonly noNewPrivileges: boolean;
   readonly signature?: string;
+  /** Beyond rkt. */
+  readonly restart?: string;
 }
 
 export interface ImageArgs {
@@ -93,6 +95,9 @@ export interface PodArgs extends NetworkArgs {
   readonly privateUsers: boolean;
   readonly pullPolicy: PullPolicy;
   readonly podManifest?: string;
+  /** Beyond rkt; likewise the next. */
+  readonly exitPolicy?: string;
+  readonly stopTimeout?: string;
   readonly uuidFileSave?: string;
   /** Beyond rkt. */
   readonly podName?: string;

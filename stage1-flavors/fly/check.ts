@@ -3,8 +3,19 @@
  * processes and users; whoever asks for one of his own must learn that he does not get it.
  */
 import type { Pod, PodApp } from '../../src/pod/pod.ts';
+import {
+  EXIT_POLICY_ANNOTATION,
+  RESTART_ANNOTATION,
+  STOP_TIMEOUT_ANNOTATION,
+} from '../../src/pod/supervision.ts';
 import { annotationsOf, isolationOf, unsupported } from '../isolation.ts';
 
+/** An init's work, and there is none. */
+const SUPERVISION: ReadonlySet<string> = new Set([
+  EXIT_POLICY_ANNOTATION,
+  RESTART_ANNOTATION,
+  STOP_TIMEOUT_ANNOTATION,
+]);
 /** The launcher has 1024 slots, some of which fly uses itself. */
 const MAX_MOUNTS = 1000;
 
@@ -53,6 +64,13 @@ export function check(pod: Pod): void {
     );
   }
   const annotations = [...manifest.annotations, ...annotationsOf(pod, app)];
+  const watched = annotations.find(({ name }) => SUPERVISION.has(name));
+  if (watched !== undefined) {
+    throw unsupported(
+      `--${watched.name.replace('tspod/', '')}=${watched.value}: nobody watches over an app under fly`,
+      'use --stage1-name=nspawn, or the supervisor that started tspod',
+    );
+  }
   const foreign = annotations.find(({ name }) => name.startsWith('coreos.com/rkt/'));
   if (foreign !== undefined)
     throw unsupported(`annotation ${foreign.name}: fly can't do what it asks for`);
