@@ -89,7 +89,7 @@ function requireFolder(path: string, stage1: string): void {
 }
 
 /** The image manifest of each app, where a stage1 looks for it. */
-function describeApps(dir: string, store: Store, apps: readonly PodApp[]): void {
+export function describeApps(dir: string, store: Store, apps: readonly PodApp[]): void {
   for (const app of apps) {
     const manifest = imageManifest(store, app);
     writeFileSync(join(dir, 'appsinfo', app.name, 'manifest'), manifest, { mode: 0o640 });

@@ -8,8 +8,17 @@ import type { NameValue } from '../image/appc.ts';
 const PREFIX = 'coreos.com/rkt/stage1/';
 /** The newest version of the interface that is known here. */
 export const NEWEST_INTERFACE = 6;
-const ENTRY_POINTS = ['run', 'enter', 'gc', 'stop'] as const;
-type EntryPoint = (typeof ENTRY_POINTS)[number];
+const ENTRY_POINTS = [
+  'run',
+  'enter',
+  'gc',
+  'stop',
+  'app/add',
+  'app/rm',
+  'app/start',
+  'app/stop',
+] as const;
+export type EntryPoint = (typeof ENTRY_POINTS)[number];
 
 /** As a pod keeps it. */
 export interface Stage1Image {

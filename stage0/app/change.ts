@@ -12,13 +12,14 @@ import { isMutable } from '../../src/pod/mutable.ts';
 import type { Pod } from '../../src/pod/pod.ts';
 import { native } from '../../src/sys/native.ts';
 import type { RunningPod } from '../../stage1-flavors/flavor.ts';
+import type { LockedPod } from './apps-by.ts';
 
 /** A pod as it is while its lock is held. */
 export interface ChangedPod {
   readonly pod: Pod;
   readonly view: PodView;
   /** Absent: it has ended. */
-  readonly running?: RunningPod & { readonly lockFd: number };
+  readonly running?: LockedPod;
 }
 
 /** @throws TspodError 'state' when its apps can't come and go, or when it neither runs nor has ended */
@@ -68,7 +69,7 @@ function podToChange({ uuid, state, dir }: PodView): Pod {
 }
 
 /**
- * A pod that has an init which can be asked.
+ * A pod whose apps can be started and stopped one by one.
  * @throws TspodError 'state' or 'unsupported'
  */
 export function runningPod({ uuid, state, dir }: PodView): RunningPod {
@@ -78,13 +79,14 @@ export function runningPod({ uuid, state, dir }: PodView): RunningPod {
       hint: `it is ${state === 'running' ? 'about to begin or to end' : state}`,
     });
   }
-  requireInit(dir);
+  requireInit(dir, uuid);
   return { uuid, dir, pid: process.pid };
 }
 
-function requireInit(dir: string): void {
+function requireInit(dir: string, uuid: string): void {
   const flavor = readFlavorName(dir);
   if (flavor === 'nspawn') return;
+  if (flavor === 'foreign' && isMutable(readPod(dir, uuid).manifest)) return;
   throw new TspodError('unsupported', `flavor ${flavor}: its apps can't be started or stopped`, {
     hint: 'use --stage1-name=nspawn',
   });

@@ -3,33 +3,9 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { TspodError } from '../../src/errors.ts';
 import { STATUS_FOLDER } from '../../src/pod/folder.ts';
-import type { Pod } from '../../src/pod/pod.ts';
 import { removeTree } from '../../src/store/remove-tree.ts';
-import { faultPoint } from '../../src/sys/fault.ts';
-import { ask } from '../../stage1-flavors/nspawn/control.ts';
-import { unmountSteps } from '../../stage1-flavors/nspawn/mutable.ts';
-import type { ChangedPod } from './change.ts';
-import { appStates } from './init.ts';
-import { runPlan } from './run-plan.ts';
 
 const TREE = 'stage1/rootfs';
-
-/** Stops the app, and takes it out of the running pod's init and mounts. Nothing of it need be there. */
-export async function removeFromRunning(
-  pod: Pod,
-  running: NonNullable<ChangedPod['running']>,
-  app: string,
-): Promise<void> {
-  if ((await appStates(running.dir)).has(app)) {
-    await ask(running.dir, ['stop', app], { timeoutMs: Number.POSITIVE_INFINITY });
-    faultPoint('app-rm-stopped');
-    await ask(running.dir, ['remove', app]);
-  }
-  faultPoint('app-rm-removed');
-  const steps = unmountSteps(pod.options.program, app, running);
-  runPlan(running.dir, running.lockFd, `can't unmount app "${app}"`, steps);
-  faultPoint('app-rm-unmounted');
-}
 
 /** Removes the app's files, once nothing is mounted there. @throws TspodError 'system' */
 export function removeFiles(dir: string, app: string): void {
@@ -37,6 +13,7 @@ export function removeFiles(dir: string, app: string): void {
     `overlay/${app}`,
     `${TREE}/opt/stage2/${app}`,
     `${TREE}/rkt/apps/${app}`,
+    `${TREE}/rkt/env/${app}`,
     ...filesOf(dir, STATUS_FOLDER, app),
     ...filesOf(dir, `${TREE}/rkt/logs`, app),
     ...filesOf(dir, `${TREE}/rkt/attach`, app),

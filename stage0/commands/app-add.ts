@@ -1,31 +1,23 @@
 /**
  * `tspod app add POD IMAGE`: one more app for a running sandbox. It is not started.
  *
- * Killed at any instant: until the manifest is replaced, the last step but none, the pod does not have the app;
- * what lies about of it is taken away by the next `app add` of that name, or with the pod.
+ * Killed at any instant: until the manifest is replaced the pod does not have the app; what lies about of it is taken away by the next `app add` of that name, or with the pod.
  */
 import type { Context } from '../../src/context.ts';
 import { TspodError } from '../../src/errors.ts';
-import {
-  readFlavorName,
-  writeAppFolders,
-  writeInsidePlans,
-  writeManifest,
-  writeRuntimeConfig,
-} from '../../src/pod/folder.ts';
+import { readFlavorName, writeAppFolders } from '../../src/pod/folder.ts';
 import { openStore } from '../../src/store/store.ts';
 import { faultPoint } from '../../src/sys/fault.ts';
 import { requireRoot } from '../../src/sys/privilege.ts';
 import { flavorOfPod } from '../../stage1-flavors/index.ts';
-import { ask } from '../../stage1-flavors/nspawn/control.ts';
-import { addedPlans, mountSteps } from '../../stage1-flavors/nspawn/mutable.ts';
+import { appsBy } from '../app/apps-by.ts';
 import { withAddedApp } from '../app/assemble-added.ts';
 import { changePod } from '../app/change.ts';
-import { hasRemains, removeFiles, removeFromRunning } from '../app/remains.ts';
-import { runPlan } from '../app/run-plan.ts';
+import { hasRemains, removeFiles } from '../app/remains.ts';
 import type { ImageArgs } from '../args/types.ts';
 import { fetchImage } from '../fetch/fetch.ts';
 import { canOverlay, makeEmptyVolume, makeRootFs } from '../prepare.ts';
+import { describeApps } from '../stage1-image.ts';
 import { directoryForm } from '../unpack/directory.ts';
 import { layerForms } from '../unpack/forms.ts';
 
@@ -44,7 +36,9 @@ export async function run(context: Context, args: AppAddArgs): Promise<number> {
       });
     }
     const { dir } = running;
-    const overlay = canOverlay(context, { noOverlay: before.options.noOverlay ?? false });
+    const by = appsBy(before);
+    const noOverlay = before.options.noOverlay ?? false;
+    const overlay = by.mounts && canOverlay(context, { noOverlay });
     const store = openStore(context.dir, {
       forms: overlay ? layerForms(context.dir) : [directoryForm],
     });
@@ -58,25 +52,17 @@ export async function run(context: Context, args: AppAddArgs): Promise<number> {
       const { pod, app } = withAddedApp({ ...input, mntVolumes: args.mntVolumes });
       flavorOfPod(readFlavorName(dir)).check(pod);
       if (hasRemains(dir, app.name)) {
-        await removeFromRunning(before, running, app.name);
+        await by.remove(before, app.name, running);
         removeFiles(dir, app.name);
       }
       writeAppFolders(dir, app);
+      if (before.options.stage1 !== undefined) describeApps(dir, store, [app]);
       faultPoint('app-add-folders');
       await makeRootFs(dir, store, app);
       const known = new Set(before.manifest.volumes.map(volume => volume.name));
       for (const volume of pod.manifest.volumes)
         if (!known.has(volume.name)) makeEmptyVolume(dir, volume);
-      writeInsidePlans(dir, addedPlans(pod, app));
-      faultPoint('app-add-written');
-      const steps = mountSteps(pod, app, running);
-      runPlan(dir, running.lockFd, `can't add app "${app.name}"`, steps);
-      faultPoint('app-add-mounted');
-      await ask(dir, ['add', app.name]);
-      faultPoint('app-add-told');
-      writeRuntimeConfig(dir, pod);
-      faultPoint('app-add-config');
-      writeManifest(dir, pod);
+      await by.add(pod, app, running, before);
       store.touch(record);
     } finally {
       store.close();

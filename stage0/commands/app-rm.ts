@@ -10,10 +10,11 @@ import { writeManifest, writeRuntimeConfig } from '../../src/pod/folder.ts';
 import { removeTree } from '../../src/store/remove-tree.ts';
 import { faultPoint } from '../../src/sys/fault.ts';
 import { requireRoot } from '../../src/sys/privilege.ts';
+import { appsBy } from '../app/apps-by.ts';
 import { withoutApp } from '../app/assemble-added.ts';
 import { changePod } from '../app/change.ts';
 import { requireApp } from '../app/find.ts';
-import { removeFiles, removeFromRunning } from '../app/remains.ts';
+import { removeFiles } from '../app/remains.ts';
 
 export async function run(
   context: Context,
@@ -22,7 +23,7 @@ export async function run(
   requireRoot(context.command);
   await changePod(context, args.pod, async ({ pod, view, running }) => {
     requireApp(pod, args.app);
-    if (running !== undefined) await removeFromRunning(pod, running, args.app);
+    if (running !== undefined) await appsBy(pod).remove(pod, args.app, running);
     const rest = withoutApp(pod, args.app);
     writeManifest(view.dir, rest.pod);
     faultPoint('app-rm-manifest');

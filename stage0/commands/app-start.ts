@@ -2,7 +2,9 @@
 import type { Context } from '../../src/context.ts';
 import { readPod } from '../../src/pod/folder.ts';
 import { findPod } from '../../src/pod/lifecycle.ts';
-import { ask } from '../../stage1-flavors/nspawn/control.ts';
+import type { Pod } from '../../src/pod/pod.ts';
+import type { RunningPod } from '../../stage1-flavors/flavor.ts';
+import { appsBy } from '../app/apps-by.ts';
 import { runningPod } from '../app/change.ts';
 import { requireApp } from '../app/find.ts';
 
@@ -11,17 +13,25 @@ export interface AppArgs {
   readonly app: string;
 }
 
-export async function start(context: Context, { pod, app }: AppArgs): Promise<number> {
-  const { uuid, dir } = runningPod(findPod(context.dir, pod));
-  requireApp(readPod(dir, uuid), app);
-  await ask(dir, ['start', app]);
+export async function start(context: Context, args: AppArgs): Promise<number> {
+  const { pod, running } = podOfApp(context, args);
+  await appsBy(pod).start(pod, args.app, running);
   return 0;
 }
 
 /** Returns when the app has ended. */
-export async function stop(context: Context, { pod, app }: AppArgs): Promise<number> {
-  const { uuid, dir } = runningPod(findPod(context.dir, pod));
-  requireApp(readPod(dir, uuid), app);
-  await ask(dir, ['stop', app], { timeoutMs: Number.POSITIVE_INFINITY });
+export async function stop(context: Context, args: AppArgs): Promise<number> {
+  const { pod, running } = podOfApp(context, args);
+  await appsBy(pod).stop(pod, args.app, running);
   return 0;
+}
+
+function podOfApp(
+  context: Context,
+  args: AppArgs,
+): { readonly pod: Pod; readonly running: RunningPod } {
+  const running = runningPod(findPod(context.dir, args.pod));
+  const pod = readPod(running.dir, running.uuid);
+  requireApp(pod, args.app);
+  return { pod, running };
 }

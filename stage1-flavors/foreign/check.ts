@@ -7,13 +7,21 @@ import type { Pod } from '../../src/pod/pod.ts';
 import type { Stage1Image } from '../../src/pod/stage1-image.ts';
 import { unsupported } from '../isolation.ts';
 
+/** What it takes for apps to come and go. */
+const MUTABLE = ['enter', 'app/add', 'app/rm', 'app/start', 'app/stop'] as const;
+
 /** @throws TspodError 'unsupported' that names the option, volume or isolator */
 export function check(pod: Pod): void {
   const stage1 = stage1Of(pod);
-  refuseByVersion(pod, stage1);
   const { manifest, options } = pod;
-  if (isMutable(manifest))
-    throw unsupported(`stage1 ${stage1.name}: apps can't come and go under a stage1 image`);
+  refuseByVersion(pod, stage1);
+  if (isMutable(manifest)) {
+    const missing = MUTABLE.find(kind => stage1.entryPoints[kind] === undefined);
+    if (missing !== undefined)
+      throw unsupported(
+        `stage1 ${stage1.name} does not support mutable pods: it has no ${missing}`,
+      );
+  }
   if (options.privateUsers)
     throw unsupported(`--private-users: not in this version with a stage1 image`);
   if (options.mdsRegister) throw unsupported('--mds-register: there is no metadata service');
@@ -31,7 +39,10 @@ export function check(pod: Pod): void {
   }
 }
 
-function refuseByVersion({ options }: Pod, { name, interfaceVersion }: Stage1Image): void {
+function refuseByVersion(
+  { options, manifest }: Pod,
+  { name, interfaceVersion }: Stage1Image,
+): void {
   const needs = (version: number, asked: boolean, flag: string) => {
     if (!asked || interfaceVersion >= version) return;
     throw unsupported(
@@ -46,6 +57,7 @@ function refuseByVersion({ options }: Pod, { name, interfaceVersion }: Stage1Ima
   needs(3, insecure.seccomp, '--insecure-options=seccomp');
   needs(4, dns.mode === 'host' || dns.mode === 'none', `--dns=${dns.mode}`);
   needs(4, hosts.mode === 'host', '--hosts-entry=host');
+  needs(5, isMutable(manifest), 'app sandbox');
   needs(6, options.ipc !== undefined && options.ipc !== 'auto', `--ipc=${options.ipc}`);
 }
 

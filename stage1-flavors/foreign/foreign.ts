@@ -12,6 +12,7 @@ import { hostsFile, resolvConf } from '../../src/pod/dns.ts';
 import { readPod } from '../../src/pod/folder.ts';
 import type { LaunchPlan, Step } from '../../src/pod/launch-plan.ts';
 import type { Pod } from '../../src/pod/pod.ts';
+import type { EntryPoint } from '../../src/pod/stage1-image.ts';
 import type { Flavor, RunningPod } from '../flavor.ts';
 import { rootSteps } from '../root-steps.ts';
 import { check, stage1Of } from './check.ts';
@@ -46,6 +47,9 @@ function plan(pod: Pod): LaunchPlan {
     ['unshare', 'mount'],
     ['propagation', '/', 'rslave'],
     ...pod.apps.flatMap(rootSteps),
+    ...pod.apps.map(
+      ({ root }): Step => ['symlink', root, '/etc/mtab', '../proc/self/mounts', 'if-missing'],
+    ),
     ...nameFiles(pod),
     ['exec', `${TREE}${stage1Of(pod).entryPoints.run}`, ...runWords(pod)],
   ];
@@ -97,7 +101,7 @@ function gc({ uuid, dir }: { readonly uuid: string; readonly dir: string }): voi
   const { interfaceVersion, localConfig } = pod.options.stage1;
   execute(pod, dir, 'gc', [
     ...(pod.options.debug ? ['--debug'] : []),
-    ...(interfaceVersion >= GC_LOCAL_CONFIG ? [`--local-config=${localConfig}`] : []),
+    ...(interfaceVersion >= GC_LOCAL_CONFIG ? ['--local-config', localConfig] : []),
     uuid,
   ]);
 }
@@ -114,7 +118,7 @@ function execute(pod: Pod, dir: string, kind: 'stop' | 'gc', words: readonly str
 }
 
 /** Absolute. A link that leads out of the image is not followed. */
-function program(pod: Pod, dir: string, kind: 'enter' | 'stop' | 'gc'): string {
+export function program(pod: Pod, dir: string, kind: EntryPoint): string {
   const { name, entryPoints } = stage1Of(pod);
   const entry = entryPoints[kind];
   if (entry === undefined) {

@@ -5,6 +5,7 @@ import {
   existsSync,
   mkdirSync,
   readFileSync,
+  rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -184,16 +185,11 @@ describe('a stage1 image', { timeout: 60_000 }, () => {
       ['--dns=9.9.9.9', '--hosts-entry=host', '--net=none'],
       ['--net=none', '--dns-conf-mode=resolv=stage0,hosts=host'],
     ],
-    ['5', ['--net'], ['--net=default', '--dns-conf-mode=resolv=default,hosts=default']],
+    ['5', ['--net'], ['--net=default']],
     [
       '6',
       ['--ipc=private', '--interactive', '--net=host'],
-      [
-        '--net=host',
-        '--interactive',
-        '--dns-conf-mode=resolv=default,hosts=default',
-        '--ipc=private',
-      ],
+      ['--net=host', '--interactive', '--ipc=private'],
     ],
   ])('interface version %s with %j', async (version, flags, expected) => {
     const { path } = stage1({ version });
@@ -204,7 +200,7 @@ describe('a stage1 image', { timeout: 60_000 }, () => {
       expected,
     );
     expect(await collect()).toMatchObject({ status: 0 });
-    const local = Number(version ?? 1) >= 5 ? [`--local-config=${use.box.root}/local`] : [];
+    const local = Number(version ?? 1) >= 5 ? ['--local-config', `${use.box.root}/local`] : [];
     const debug = flags.includes('--debug') ? ['--debug'] : [];
     expect(called('gc')).toEqual([...debug, ...local, words.at(-1)]);
   });
@@ -333,6 +329,111 @@ describe('a stage1 image', { timeout: 60_000 }, () => {
   });
 });
 
+describe('a sandbox of a stage1 image', { timeout: 60_000 }, () => {
+  const CROSSING = (kind: string) => `#!/bin/sh
+{ for word in "$@"; do echo "$word"; done; echo "$RKT_STAGE1_ENTERCMD $RKT_STAGE1_ENTERPID $RKT_STAGE1_ENTERAPP"; } > ../../../called-${kind}
+`;
+  const programs = {
+    run: `${NOTE('run')}
+echo $$ > pid
+while :; do sleep 0.05; done
+`,
+    add: `${CROSSING('add')}
+cat pod > ../../../pod-at-add
+cat stage1/rootfs/rkt/env/$RKT_STAGE1_ENTERAPP > ../../../env
+[ ! -e ../../../refuse ]
+`,
+    start: `${CROSSING('start')}
+chroot stage1/rootfs/opt/stage2/$RKT_STAGE1_ENTERAPP/rootfs /bin/sh -c 'echo ran > /ran; exit 4'
+echo $? > stage1/rootfs/rkt/status/$RKT_STAGE1_ENTERAPP
+`,
+    'app-stop': `${CROSSING('app-stop')}
+exit 5
+`,
+    rm: CROSSING('rm'),
+  };
+  const annotations = [
+    ['app/add', 'add'],
+    ['app/start', 'start'],
+    ['app/stop', 'app-stop'],
+    ['app/rm', 'rm'],
+  ].map(([name, file]) => ({ name: `${PREFIX}${name}`, value: `/ex/${file}` }));
+
+  test('its programs add, start, stop and remove apps', async () => {
+    await use.box.run(['fetch', fromLayout('busybox')]);
+    const { path } = stage1({ version: '5', programs, annotations });
+    const file = join(use.box.root, 'uuid');
+    const started = use.box.start([
+      'app',
+      'sandbox',
+      `--stage1-path=${path}`,
+      `--uuid-file-save=${file}`,
+    ]);
+    const uuid = await until(() => existsSync(file) && readFileSync(file, 'utf8'));
+    const dir = join(use.box.dir, 'pods/run', uuid);
+    await until(() => existsSync(join(dir, 'pid')));
+    expect(called('run')).toEqual([
+      '--net=default',
+      `--local-config=${use.box.root}/local`,
+      '--mutable',
+      uuid,
+    ]);
+    const add = ['app', 'add', uuid, fromLayout('busybox'), '--name=one', '--environment=A=b'];
+    writeFileSync(join(use.box.dir, 'refuse'), '');
+    expect((await use.box.run(add)).stderr).toContain(
+      'app/add of stage1 example.com/tiny-stage1 ended with 1',
+    );
+    expect((await use.box.run(['app', 'list', uuid])).stdout).toBe('\n');
+    rmSync(join(use.box.dir, 'refuse'));
+    expect(await use.box.run(add)).toMatchObject({ status: 0, stderr: '' });
+    const crossed = `${dir}/stage1/rootfs/ex/enter ${started.pid} one`;
+    expect(called('add')).toEqual(['--debug=false', `--uuid=${uuid}`, '--app=one', crossed]);
+    expect(JSON.parse(readFileSync(join(use.box.dir, 'pod-at-add'), 'utf8'))).toMatchObject({
+      apps: [{ name: 'one' }],
+    });
+    expect(readFileSync(join(use.box.dir, 'env'), 'utf8')).toMatch(
+      /^A=b\nAC_APP_NAME=one\n$|A=b\n.*AC_APP_NAME=one\n$/s,
+    );
+    expect((await use.box.run(['app', 'list', '--no-legend', uuid])).stdout).toMatch(
+      /^one\s+created\n$/,
+    );
+    expect(await use.box.run(['app', 'start', '--app=one', uuid])).toMatchObject({
+      status: 0,
+      stderr: '',
+    });
+    expect(called('start')).toEqual(['--debug=false', '--app=one', crossed]);
+    expect(readFileSync(join(dir, 'stage1/rootfs/opt/stage2/one/rootfs/ran'), 'utf8')).toBe(
+      'ran\n',
+    );
+    expect((await use.box.run(['app', 'status', '--app=one', uuid])).stdout).toMatch(
+      /state=exited\n.*exit_code=4\n/s,
+    );
+    expect((await use.box.run(['app', 'stop', '--app=one', uuid])).stderr).toContain(
+      'app/stop of stage1 example.com/tiny-stage1 ended with 5',
+    );
+    expect(await use.box.run(['app', 'rm', '--app=one', uuid])).toMatchObject({
+      status: 0,
+      stderr: '',
+    });
+    expect(called('rm')).toEqual(['--debug=false', '--app=one', crossed]);
+    expect((await use.box.run(['app', 'list', uuid])).stdout).toBe('\n');
+    expect(existsSync(join(dir, 'stage1/rootfs/opt/stage2/one'))).toBe(false);
+    expect(existsSync(join(dir, 'stage1/rootfs/rkt/env/one'))).toBe(false);
+    expect((await use.box.run(['stop', '--force', uuid])).status).toBe(0);
+    await started.ended;
+    await collect();
+  });
+
+  test('without one of them it is refused', async () => {
+    const { path } = stage1({ version: '5', programs, annotations: annotations.slice(1) });
+    const refused = await use.box.run(['app', 'sandbox', `--stage1-path=${path}`]);
+    expect(refused.stderr).toContain(
+      'example.com/tiny-stage1 does not support mutable pods: it has no app/add',
+    );
+    expect(refused.status).toBe(1);
+  });
+});
+
 describe('where it comes from', { timeout: 60_000 }, () => {
   const ok = async (...flags: string[]) => {
     const ran = await use.box.run(['run', ...flags, ...app('echo ran')]);
@@ -437,7 +538,9 @@ describe('where it comes from', { timeout: 60_000 }, () => {
       expect(ran.status).toBe(254);
     }
     const sandbox = await use.box.run(['app', 'sandbox', `--stage1-path=${stage1().path}`]);
-    expect(sandbox.stderr).toMatch(/apps can't come and go/);
+    expect(sandbox.stderr).toMatch(
+      /app sandbox: stage1 example.com\/tiny-stage1 has interface version 1/,
+    );
     expect((await use.box.run(['list', '--no-legend'])).stdout).toBe('');
   });
 
