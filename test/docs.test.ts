@@ -1,7 +1,8 @@
 /** The documents name tests: each must exist, so that a promise can't outlive the test that held it. */
-import { readFileSync } from 'node:fs';
+import { globSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
+import { FUZZ_TARGETS } from './support/fuzz-targets.ts';
 
 const read = (path: string) =>
   readFileSync(fileURLToPath(new URL(`../${path}`, import.meta.url)), 'utf8');
@@ -21,4 +22,16 @@ describe.each(['docs/promises.md', 'docs/security.md'])('%s', document => {
 test('the README’s test command is what .ci/run calls', () => {
   expect(read('README.md')).toContain('\nscripts/check\n');
   expect(read('.ci/run')).toContain('scripts/check');
+});
+
+test('npm run fuzz has every file with a fuzz target, and each of these can run for longer', () => {
+  const root = fileURLToPath(new URL('..', import.meta.url));
+  const having = globSync('test/**/*.test.ts', { cwd: root }).filter(file =>
+    /^import .* from 'fast-check';$/m.test(read(file)),
+  );
+  expect(FUZZ_TARGETS.map(({ file }) => file).sort()).toEqual(having.sort());
+  for (const file of having) {
+    expect(read(file).match(/numRuns: [0-9]/g), file).toBeNull();
+    expect(read(file), file).toMatch(/support\/fuzz\.ts'/);
+  }
 });

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { formatDuration, humanSize, humanTime, longTime, parseDuration } from '../src/humanize.ts';
+import { cases } from './support/fuzz.ts';
 
 test.each([
   [0, '0B'],
@@ -116,6 +117,7 @@ describe('durations', () => {
       fc.property(fc.integer({ min: -1e12, max: 1e12 }), ms => {
         expect(parseDuration(formatDuration(ms), 'x')).toBeCloseTo(ms, 3);
       }),
+      { numRuns: cases(100) },
     );
   });
 });

@@ -18,6 +18,7 @@ import { parseQuantity } from '../../src/pod/quantity.ts';
 import { parseRlimit } from '../../src/pod/rlimits.ts';
 import { parseMount, parseVolume } from '../../src/pod/volumes.ts';
 import { assemble, imageOf } from '../support/fly-pod.ts';
+import { cases } from '../support/fuzz.ts';
 
 let folder: string;
 beforeAll(() => {
@@ -274,7 +275,7 @@ describe('the pod manifest', () => {
     fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), orError));
     fc.assert(
       fc.property(fc.json(), text => orError(Buffer.from(text))),
-      { numRuns: 300 },
+      { numRuns: cases(300) },
     );
     const base = assemble({
       flags: { memory: '16Mi', seccomp: 'mode=remove,mount', rlimits: ['nofile=1:2'] },
@@ -296,7 +297,7 @@ describe('the pod manifest', () => {
       fc.property(fc.nat(text.length), fc.nat(40), odd, (at, length, put) =>
         orError(Buffer.from(text.slice(0, at) + put + text.slice(at + length))),
       ),
-      { numRuns: 2000 },
+      { numRuns: cases(2000) },
     );
   });
 });

@@ -13,6 +13,7 @@ import {
 } from '../../src/pod/seccomp.ts';
 import { seccompSet, seccompSetNames } from '../../src/pod/seccomp-sets.ts';
 import { type SeccompArch, syscallNumbers } from '../../src/pod/seccomp-syscalls.ts';
+import { cases } from '../support/fuzz.ts';
 
 const AUDIT = { x86_64: 0xc000003e, aarch64: 0xc00000b7 } as const;
 const ALLOW = 0x7fff0000;
@@ -70,7 +71,7 @@ describe('compileSeccomp', () => {
           expect(interpret(program, nr, AUDIT[arch]).verdict).toBe(allowed ? ALLOW : 0x50001);
         }
       }),
-      { numRuns: 60 },
+      { numRuns: cases(60) },
     );
   });
 

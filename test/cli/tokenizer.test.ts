@@ -12,6 +12,7 @@ import {
   type Tokens,
   tokenize,
 } from '../../stage0/args/tokenizer.ts';
+import { cases } from '../support/fuzz.ts';
 
 const GRAMMAR: Grammar<Command> = {
   program: 'tspod',
@@ -372,7 +373,7 @@ describe('properties', () => {
         }
         flagDespiteErrors(argv, GRAMMAR, ['run'], 'result');
       }),
-      { numRuns: 5000 },
+      { numRuns: cases(5000) },
     );
   });
 

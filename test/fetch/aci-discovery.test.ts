@@ -7,6 +7,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Config } from '../../src/config/config.ts';
 import { discover, findTags } from '../../stage0/fetch/discovery.ts';
 import { scanMetaTags } from '../../stage0/fetch/meta-tags.ts';
+import { cases } from '../support/fuzz.ts';
 import { type AciServer, startAciServer, useServer } from './aci-server.ts';
 import { FAST } from './support.ts';
 
@@ -55,7 +56,7 @@ describe('meta elements', () => {
           expect(typeof content).toBe('string');
         }
       }),
-      { numRuns: 2000 },
+      { numRuns: cases(2000) },
     );
     for (const unit of [
       '<',

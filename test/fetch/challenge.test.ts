@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { parseChallenges } from '../../stage0/fetch/challenge.ts';
+import { cases } from '../support/fuzz.ts';
 
 const plain = (header: string) =>
   parseChallenges(header)?.map(({ scheme, parameters }) => [
@@ -35,6 +36,6 @@ test('any header ends, fast, with challenges or undefined', () => {
   const text = fc.oneof(fc.string({ maxLength: 9000 }), fc.stringMatching(/^[Ba",= \\]{0,200}$/));
   fc.assert(
     fc.property(text, header => void parseChallenges(header)),
-    { numRuns: 3000 },
+    { numRuns: cases(3000) },
   );
 });

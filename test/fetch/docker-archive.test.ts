@@ -10,6 +10,7 @@ import { findImage } from '../../src/store/find-image.ts';
 import type { Lease, Store } from '../../src/store/types.ts';
 import { chooseSavedImage, parseSavedImages } from '../../stage0/fetch/docker-manifest.ts';
 import { type FetchedImage, fetchImage, type PullPolicy } from '../../stage0/fetch/fetch.ts';
+import { cases } from '../support/fuzz.ts';
 import { type Member, tar } from '../unpack/tar-writer.ts';
 import { folder, json, removeFolder, sha256, testContext, testStore } from './support.ts';
 
@@ -307,6 +308,6 @@ test('manifest.json: any bytes give images or a TspodError', () => {
         }
       },
     ),
-    { numRuns: 500 },
+    { numRuns: cases(500) },
   );
 });

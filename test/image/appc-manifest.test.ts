@@ -15,6 +15,7 @@ import {
   showAppcReference,
   whyNotReferred,
 } from '../../src/image/appc-reference.ts';
+import { cases } from '../support/fuzz.ts';
 
 const parse = (value: unknown) =>
   parseAppcImageManifest(Buffer.from(JSON.stringify(value)), 'image x');
@@ -110,7 +111,7 @@ describe('the ImageManifest', () => {
           expect(error.line.length).toBeLessThan(2000);
         }
       }),
-      { numRuns: 5000 },
+      { numRuns: cases(5000) },
     );
   });
 
@@ -133,7 +134,7 @@ describe('the ImageManifest', () => {
           }
         },
       ),
-      { numRuns: 3000 },
+      { numRuns: cases(3000) },
     );
   });
 

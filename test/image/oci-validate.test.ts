@@ -4,6 +4,7 @@ import { expect, test } from 'vitest';
 import { TspodError } from '../../src/errors.ts';
 import { parseDigest } from '../../src/image/digest.ts';
 import { parseImageConfig, parseImageDocument } from '../../src/image/oci-validate.ts';
+import { cases } from '../support/fuzz.ts';
 
 const DIGEST = parseDigest(`sha256:${'0'.repeat(64)}`, 'test');
 const blob = { mediaType: 'application/vnd.oci.image.config.v1+json', digest: DIGEST, size: 1 };
@@ -49,5 +50,6 @@ test('any JSON gives a document or a TspodError', () => {
         }
       }
     }),
+    { numRuns: cases(500) },
   );
 });

@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { TspodError } from '../../src/errors.ts';
 import { canonicalReference, parseReference } from '../../src/image/reference.ts';
+import { cases } from '../support/fuzz.ts';
 
 const HEX = 'a'.repeat(64);
 
@@ -105,7 +106,7 @@ describe('properties', () => {
           expect(error).toBeInstanceOf(TspodError);
         }
       }),
-      { numRuns: 3000 },
+      { numRuns: cases(3000) },
     );
   });
 });

@@ -7,6 +7,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { encodePlan, type Step } from '../../src/pod/launch-plan.ts';
 import { artifact } from '../../src/sys/artifacts.ts';
+import { cases } from '../support/fuzz.ts';
 
 const source = (path: string) => new URL(`../../${path}`, import.meta.url).pathname;
 let dir: string;
@@ -87,7 +88,7 @@ describe('plan reader', () => {
       { encoding: 'utf8' },
     );
     expect(built.stderr).toBe('');
-    const plans = fc.sample(any, 20_000);
+    const plans = fc.sample(any, cases(20_000));
     const result = spawnSync(reader, {
       input: Buffer.concat(plans.map(frame)),
       encoding: 'utf8',
@@ -106,7 +107,7 @@ describe('plan reader', () => {
         if (result.status === 0) return result.stderr === '';
         return result.status === 254 && /^launch: can't use [^\n]+\n$/.test(result.stderr);
       }),
-      { numRuns: 1000 },
+      { numRuns: cases(1000) },
     );
   });
 
@@ -125,7 +126,7 @@ describe('plan reader', () => {
           result.status === 254 && /^stage2: can't use the app plan: [^\n]+\n$/.test(result.stderr)
         );
       }),
-      { numRuns: 500 },
+      { numRuns: cases(500) },
     );
   });
 });

@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { encodePlan, PLAN_MAGIC, type Step } from '../../src/pod/launch-plan.ts';
 import { ask } from '../../stage1-flavors/nspawn/control.ts';
+import { cases } from '../support/fuzz.ts';
 import { ended, type InitEnd, InitPod } from '../support/init-pod.ts';
 
 let pod: InitPod;
@@ -213,7 +214,7 @@ test('what is no plan is refused, and the pod goes on', async () => {
       writeFileSync(path, magic ? Buffer.concat([Buffer.from(PLAN_MAGIC), bytes]) : bytes);
       await expect(ask(pod.dir, ['add', 'two'])).rejects.toMatchObject({ code: 'state' });
     }),
-    { numRuns: 60 },
+    { numRuns: cases(60) },
   );
   await expect(ask(pod.dir, ['add', '../two'])).rejects.toThrow('that is no app name');
   expect(await ask(pod.dir, ['status'])).toHaveLength(6);

@@ -9,6 +9,7 @@ import { expect, test } from 'vitest';
 import type { Digest } from '../../src/image/digest.ts';
 import { ensureLayers } from '../../src/store/ensure-layers.ts';
 import type { Lease, PodImageUse, Store } from '../../src/store/types.ts';
+import { cases, fuzzTimeout } from '../support/fuzz.ts';
 import { IMAGES, imageNumber } from './images.ts';
 import { addTestImage, assertWhole, openTestStore, temporaryFolder, VERDICT } from './support.ts';
 
@@ -52,7 +53,7 @@ const STEPS: fc.Arbitrary<Step[]> = fc.array(
   { minLength: 3, maxLength: 30 },
 );
 
-test('random sequences', { timeout: 120_000 }, async () => {
+test('random sequences', { timeout: fuzzTimeout(120_000) }, async () => {
   await fc.assert(
     fc.asyncProperty(STEPS, async steps => {
       using folder = temporaryFolder();
@@ -73,7 +74,7 @@ test('random sequences', { timeout: 120_000 }, async () => {
         real.store.close();
       }
     }),
-    { numRuns: 60 },
+    { numRuns: cases(60) },
   );
 });
 

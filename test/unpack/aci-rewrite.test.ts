@@ -26,6 +26,7 @@ import {
   AciRewriter,
   rewriteAci,
 } from '../../stage0/unpack/aci-rewrite.ts';
+import { cases } from '../support/fuzz.ts';
 import { debianRootfs } from './debian-rootfs.ts';
 import { type Member, member, paxMember, tar } from './tar-writer.ts';
 import { differences, listTree } from './tree.ts';
@@ -170,7 +171,7 @@ describe('the rewrite', () => {
       fc.property(fc.array(fc.integer({ min: 1, max: 1500 }), { minLength: 1 }), sizes => {
         expect(rewrite(archive, ALL, sizes).equals(whole)).toBe(true);
       }),
-      { numRuns: 200 },
+      { numRuns: cases(200) },
     );
     async function* chunks() {
       yield archive;
@@ -213,7 +214,7 @@ describe('the rewrite', () => {
           }
         },
       ),
-      { numRuns: 3000 },
+      { numRuns: cases(3000) },
     );
   });
 });

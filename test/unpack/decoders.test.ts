@@ -7,6 +7,7 @@ import { TspodError } from '../../src/errors.ts';
 import { DamagedData } from '../../stage0/unpack/byte-source.ts';
 import { decodeBzip2 } from '../../stage0/unpack/bzip2.ts';
 import { decodeXz } from '../../stage0/unpack/xz.ts';
+import { cases } from '../support/fuzz.ts';
 
 type Decode = typeof decodeXz;
 
@@ -120,7 +121,7 @@ describe.each(PROGRAMS)('%s', (program, decode, variants) => {
           }
         },
       ),
-      { numRuns: 1500 },
+      { numRuns: cases(1500) },
     );
   });
 
@@ -132,7 +133,7 @@ describe.each(PROGRAMS)('%s', (program, decode, variants) => {
           error => error instanceof DamagedData || error instanceof TspodError,
         );
       }),
-      { numRuns: 500 },
+      { numRuns: cases(500) },
     );
   });
 });

@@ -13,6 +13,7 @@ import { removeTree } from '../../src/store/remove-tree.ts';
 import { DEFAULT_BOUNDS } from '../../stage0/unpack/bounds.ts';
 import { TarReader } from '../../stage0/unpack/tar-reader.ts';
 import { components } from '../../stage0/unpack/tree-path.ts';
+import { cases, fuzzTimeout } from '../support/fuzz.ts';
 import { checksum, type Member, member, paxMember, tar } from './tar-writer.ts';
 
 const BOUNDS = { ...DEFAULT_BOUNDS, entries: 1000, archiveBytes: 1e9, sparseSegments: 1000 };
@@ -138,34 +139,38 @@ describe('the reader', () => {
       fc.property(anArchive, edges, (archive, at) => {
         expect(read(cut(archive, at))).toBe(read([archive]));
       }),
-      { numRuns: 200 },
+      { numRuns: cases(200) },
     );
   });
 
-  it('survives mutated archives, with checksums mended', () => {
-    const mutation = fc.record({ at: fc.nat(), byte: fc.nat(255), header: fc.boolean() });
-    fc.assert(
-      fc.property(
-        anArchive,
-        fc.array(mutation, { minLength: 1, maxLength: 8 }),
-        fc.boolean(),
-        edges,
-        (archive, mutations, mend, at) => {
-          const bytes = Buffer.from(archive);
-          for (const one of mutations) {
-            // most of an archive is data; aim at what is parsed
-            const block = (one.at >> 9) % Math.max(1, bytes.length >> 9);
-            const position = one.header ? block * 512 + (one.at % 512) : one.at % bytes.length;
-            bytes[position] = one.byte;
-            const start = position - (position % 512);
-            if (mend && start + 512 <= bytes.length) checksum(bytes.subarray(start, start + 512));
-          }
-          expect(read(cut(bytes, at))).toBe(read([bytes]));
-        },
-      ),
-      { numRuns: 3000 },
-    );
-  }, 120_000);
+  it(
+    'survives mutated archives, with checksums mended',
+    () => {
+      const mutation = fc.record({ at: fc.nat(), byte: fc.nat(255), header: fc.boolean() });
+      fc.assert(
+        fc.property(
+          anArchive,
+          fc.array(mutation, { minLength: 1, maxLength: 8 }),
+          fc.boolean(),
+          edges,
+          (archive, mutations, mend, at) => {
+            const bytes = Buffer.from(archive);
+            for (const one of mutations) {
+              // most of an archive is data; aim at what is parsed
+              const block = (one.at >> 9) % Math.max(1, bytes.length >> 9);
+              const position = one.header ? block * 512 + (one.at % 512) : one.at % bytes.length;
+              bytes[position] = one.byte;
+              const start = position - (position % 512);
+              if (mend && start + 512 <= bytes.length) checksum(bytes.subarray(start, start + 512));
+            }
+            expect(read(cut(bytes, at))).toBe(read([bytes]));
+          },
+        ),
+        { numRuns: cases(3000) },
+      );
+    },
+    fuzzTimeout(120_000),
+  );
 
   it('survives cut archives and random bytes', () => {
     fc.assert(
@@ -173,65 +178,69 @@ describe('the reader', () => {
         const bytes = archive.subarray(0, length % (archive.length + 1));
         expect(read(cut(bytes, at))).toBe(read([bytes]));
       }),
-      { numRuns: 500 },
+      { numRuns: cases(500) },
     );
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 5000 }), edges, (random, at) => {
         const bytes = Buffer.from(random);
         expect(read(cut(bytes, at))).toBe(read([bytes]));
       }),
-      { numRuns: 500 },
+      { numRuns: cases(500) },
     );
   });
 
-  it('survives well-framed headers of random content', () => {
-    const records = fc.dictionary(
-      fc.constantFrom(
-        'path',
-        'linkpath',
-        'size',
-        'uid',
-        'gid',
-        'mtime',
-        'atime',
-        'GNU.sparse.major',
-        'GNU.sparse.minor',
-        'GNU.sparse.name',
-        'GNU.sparse.realsize',
-        'GNU.sparse.size',
-        'GNU.sparse.map',
-        'GNU.sparse.offset',
-        'GNU.sparse.numbytes',
-        'SCHILY.xattr.user.a',
-        'LIBARCHIVE.xattr.user.b',
-      ),
-      fc.oneof(
-        fc.nat(3000).map(String),
-        fc.constantFrom('', '0', '1', '0,0', '0,5,9,1', '-1.999', '1e3', '\0', 'YQ=='),
-        fc.string({ maxLength: 20 }),
-      ),
-    );
-    const aMember = fc
-      .record({
-        name: fc.string({ maxLength: 20 }),
-        type: fc.constantFrom(...'01234567LKSxgV\0'),
-        link: fc.string({ maxLength: 10 }),
-        data: fc.oneof(
-          fc.string({ maxLength: 1200 }),
-          fc.array(fc.nat(600)).map(list => `${list.join('\n')}\n`),
-          records.map(all => paxBody(all)),
+  it(
+    'survives well-framed headers of random content',
+    () => {
+      const records = fc.dictionary(
+        fc.constantFrom(
+          'path',
+          'linkpath',
+          'size',
+          'uid',
+          'gid',
+          'mtime',
+          'atime',
+          'GNU.sparse.major',
+          'GNU.sparse.minor',
+          'GNU.sparse.name',
+          'GNU.sparse.realsize',
+          'GNU.sparse.size',
+          'GNU.sparse.map',
+          'GNU.sparse.offset',
+          'GNU.sparse.numbytes',
+          'SCHILY.xattr.user.a',
+          'LIBARCHIVE.xattr.user.b',
         ),
-        pax: fc.option(records, { nil: undefined }),
-      })
-      .map(({ pax, ...rest }): Member => (pax === undefined ? rest : { ...rest, pax }));
-    fc.assert(
-      fc.property(fc.array(aMember, { maxLength: 6 }), edges, (members, at) => {
-        const bytes = Buffer.concat(members.map(one => member(one)));
-        expect(read(cut(bytes, at))).toBe(read([bytes]));
-      }),
-      { numRuns: 3000 },
-    );
-  }, 120_000);
+        fc.oneof(
+          fc.nat(3000).map(String),
+          fc.constantFrom('', '0', '1', '0,0', '0,5,9,1', '-1.999', '1e3', '\0', 'YQ=='),
+          fc.string({ maxLength: 20 }),
+        ),
+      );
+      const aMember = fc
+        .record({
+          name: fc.string({ maxLength: 20 }),
+          type: fc.constantFrom(...'01234567LKSxgV\0'),
+          link: fc.string({ maxLength: 10 }),
+          data: fc.oneof(
+            fc.string({ maxLength: 1200 }),
+            fc.array(fc.nat(600)).map(list => `${list.join('\n')}\n`),
+            records.map(all => paxBody(all)),
+          ),
+          pax: fc.option(records, { nil: undefined }),
+        })
+        .map(({ pax, ...rest }): Member => (pax === undefined ? rest : { ...rest, pax }));
+      fc.assert(
+        fc.property(fc.array(aMember, { maxLength: 6 }), edges, (members, at) => {
+          const bytes = Buffer.concat(members.map(one => member(one)));
+          expect(read(cut(bytes, at))).toBe(read([bytes]));
+        }),
+        { numRuns: cases(3000) },
+      );
+    },
+    fuzzTimeout(120_000),
+  );
 
   it('takes a large PAX header in small chunks without quadratic work', () => {
     const attributes = Object.fromEntries(

@@ -8,6 +8,7 @@ import { CanonicalText, hashContent } from '../../stage0/verify/openpgp/digests.
 import { inspectKey } from '../../stage0/verify/openpgp/inspect-key.ts';
 import { splitKeys } from '../../stage0/verify/openpgp/key-block.ts';
 import { verifyOpenPgp } from '../../stage0/verify/openpgp/verify.ts';
+import { cases } from '../support/fuzz.ts';
 import { Gpg } from './gpg.ts';
 
 const CONTENT = Buffer.from('content');
@@ -76,7 +77,7 @@ test('signatures', async () => {
         if (!outcome.ok) expect(outcome.reason).toMatch(/^[^\n]{5,600}$/);
       },
     ),
-    { numRuns: 5000 },
+    { numRuns: cases(5000) },
   );
 });
 
@@ -96,7 +97,7 @@ test('keys', async () => {
         }
       },
     ),
-    { numRuns: 2000 },
+    { numRuns: cases(2000) },
   );
 });
 
@@ -119,7 +120,7 @@ test('canonical text does not depend on the chunks', async () => {
       const [digest] = await hashContent(chunks, [wanted]);
       expect(Buffer.from(digest ?? none)).toEqual(createHash('sha256').update(made).digest());
     }),
-    { numRuns: 500 },
+    { numRuns: cases(500) },
   );
 });
 

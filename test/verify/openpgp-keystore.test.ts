@@ -26,6 +26,7 @@ import {
   trustedKeys,
 } from '../../stage0/verify/openpgp/keystore.ts';
 import { readSignatureFile } from '../../stage0/verify/openpgp/signature-file.ts';
+import { cases } from '../support/fuzz.ts';
 import { Gpg } from './gpg.ts';
 
 let gpg: Gpg;
@@ -361,12 +362,12 @@ describe('parsing what strangers made', () => {
   };
 
   test('random bytes', () => {
-    fc.assert(fc.property(fc.uint8Array({ maxLength: 300 }), parse), { numRuns: 3000 });
+    fc.assert(fc.property(fc.uint8Array({ maxLength: 300 }), parse), { numRuns: cases(3000) });
     const packet = fc
       .tuple(fc.integer({ min: 0x80, max: 0xff }), fc.uint8Array({ maxLength: 80 }))
       .map(([head, body]) => Buffer.from([head, body.length, ...body]));
     const packets = fc.array(packet, { maxLength: 5 }).map(parts => Buffer.concat(parts));
-    fc.assert(fc.property(packets, parse), { numRuns: 3000 });
+    fc.assert(fc.property(packets, parse), { numRuns: cases(3000) });
   });
 
   test('armor cut short anywhere, or with a byte changed', () => {
@@ -378,7 +379,7 @@ describe('parsing what strangers made', () => {
         changed[at] = value;
         parse(changed);
       }),
-      { numRuns: 2000 },
+      { numRuns: cases(2000) },
     );
   });
 

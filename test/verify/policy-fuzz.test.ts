@@ -12,6 +12,7 @@ import { TspodError } from '../../src/errors.ts';
 import { JsonReader } from '../../src/image/json.ts';
 import { findSignatures } from '../../stage0/fetch/find-signatures.ts';
 import { sha256 } from '../fetch/support.ts';
+import { cases } from '../support/fuzz.ts';
 
 const subject = sha256('subject');
 const text = fc.oneof(
@@ -73,7 +74,7 @@ test('manifests of signatures, whatever is in them', async () => {
         expect(error).toBeInstanceOf(TspodError);
       }
     }),
-    { numRuns: 1000 },
+    { numRuns: cases(1000) },
   );
 });
 
@@ -88,7 +89,7 @@ test('rule files, whatever is in them', () => {
         expect(error).toMatchObject({ message: expect.stringMatching(/^f: /) });
       }
     }),
-    { numRuns: 1000 },
+    { numRuns: cases(1000) },
   );
 });
 

@@ -9,13 +9,14 @@ import { verifyCosignKey } from '../../stage0/verify/sigstore/cosign-key.ts';
 import { verifyBundle, verifyCosignKeyless } from '../../stage0/verify/sigstore/index.ts';
 import { decodePem } from '../../stage0/verify/sigstore/pem.ts';
 import { parseStrictJson } from '../../stage0/verify/sigstore/strict-json.ts';
+import { cases } from '../support/fuzz.ts';
 import { IDENTITY, ISSUER, makeInstance } from './sigstore/authority.ts';
 import { ecKey, pem } from './sigstore/certificates.ts';
 import { canonical } from './sigstore/logs.ts';
 import { type Signing, signBundle } from './sigstore/signing.ts';
 import { loadRoot, MANIFEST, simpleSigning, statementOf, subjectOf } from './sigstore/subject.ts';
 
-const RUNS = Number(process.env['TSPOD_FUZZ_RUNS'] ?? 300);
+const RUNS = cases(300);
 const instance = makeInstance();
 const root = loadRoot(instance.trustedRoot());
 const subject = subjectOf();
