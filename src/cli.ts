@@ -149,6 +149,26 @@ export const COMMANDS: readonly Command[] = [
     },
   },
   {
+    path: 'logs',
+    wholeName: true,
+    flags: FLAGS.logs,
+    usage: '[-f] [--app=NAME] [--since=TIME] [--tail=N] POD',
+    about: 'Print what the apps of a pod wrote to their standard streams (beyond rkt)',
+    more: `${UUID_NOTE} What an app wrote to its standard error goes to standard error.`,
+    run: async (context, { flags, positionals }) => {
+      const { logsCommand } = await others();
+      return logsCommand(context, {
+        pod: onePod(context, positionals, flags),
+        app: flags.text('app'),
+        follow: flags.bool('follow'),
+        since: flags.text('since'),
+        tail: flags.text('tail'),
+        timestamps: flags.bool('timestamps'),
+        format: flags.text('format'),
+      });
+    },
+  },
+  {
     path: 'stop',
     flags: FLAGS.stop,
     usage: 'POD...',

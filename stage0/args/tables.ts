@@ -255,6 +255,19 @@ export const FLAGS = {
     ...UUID_FILE,
   },
   enter: { app: { kind: 'text', help: 'the app to enter' }, ...UUID_FILE },
+  logs: {
+    app: { kind: 'text', help: 'only of this app' },
+    follow: { kind: 'bool', default: 'false', help: 'go on until the pod has ended' },
+    f: { kind: 'bool', help: '', hidden: true, aliasOf: 'follow' },
+    since: {
+      kind: 'text',
+      help: 'only from this time (2026-01-31T12:00:00Z) or so long ago (10m)',
+    },
+    tail: { kind: 'text', help: 'only the last so many lines' },
+    timestamps: { kind: 'bool', default: 'false', help: 'the time before each line' },
+    format: { kind: 'text', help: 'json: one object per line' },
+    ...UUID_FILE,
+  },
   stop: { force: { kind: 'bool', default: 'false', help: 'kill at once' }, ...UUID_FILE },
   rm: { ...UUID_FILE },
   gc: {

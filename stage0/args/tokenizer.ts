@@ -354,10 +354,10 @@ function isFlag(word: string): boolean {
   return word.startsWith('-') && word !== '-';
 }
 
-/** `--x`, `--x=V`, and of one dash only `-h`, as pflag; any other word of one dash is no flag's name. */
+/** `--x`, `--x=V`, and of one dash names of one letter (`-h`), as pflag, which are none with two dashes. */
 function splitFlag(word: string): { name: string; value: string | undefined } {
-  if (word === '-h') return { name: 'h', value: undefined };
-  if (!word.startsWith('--') || word === '--h') return { name: '', value: undefined };
+  if (/^-[a-z]$/.test(word)) return { name: word.slice(1), value: undefined };
+  if (!word.startsWith('--') || /^--[a-z]$/.test(word)) return { name: '', value: undefined };
   const equals = word.indexOf('=');
   return equals < 0
     ? { name: word.slice(2), value: undefined }

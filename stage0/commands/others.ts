@@ -21,6 +21,7 @@ export { run as imageRenderCommand } from './image-render.ts';
 export { run as imageRmCommand } from './image-rm.ts';
 export { run as imageVerifyCommand } from './image-verify.ts';
 export { run as listCommand } from './list.ts';
+export { run as logsCommand } from './logs.ts';
 export { run as pushCommand } from './push.ts';
 export { run as rmCommand } from './rm.ts';
 export { run as stage1ListCommand } from './stage1-list.ts';
