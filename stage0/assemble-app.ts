@@ -23,10 +23,12 @@ import {
   capabilitiesIsolator,
   cpuIsolator,
   cpuSharesIsolator,
+  FROM_IMAGE_ANNOTATION,
   memoryIsolator,
   noNewPrivilegesIsolator,
   oomScoreAdjIsolator,
   overrideIsolators,
+  pidsIsolator,
   readIsolation,
   rlimitsIsolator,
   seccompIsolator,
@@ -112,7 +114,8 @@ export function appFromFlags(
   }
   const converted = convertedImage(image);
   const base = converted.app;
-  const isolators = overrideIsolators(base.isolators ?? [], isolatorsOf(flags));
+  const asked = isolatorsOf(flags);
+  const isolators = overrideIsolators(base.isolators ?? [], asked);
   readIsolation(isolators, `app "${name}"`);
   const app: App = {
     ...base,
@@ -145,6 +148,7 @@ export function appFromFlags(
     ...(flags.restart === undefined
       ? []
       : [{ name: RESTART_ANNOTATION, value: oneOf(flags.restart, RESTARTS, '--restart') }]),
+    ...fromImage(isolators.filter(isolator => !asked.includes(isolator))),
     ...(groupNamed || isRoot(app.user) ? [] : [{ name: GROUPS_ANNOTATION, value: GROUPS_OF_USER }]),
   ];
   return {
@@ -215,8 +219,15 @@ export function appFromManifest(
     annotations: [
       ...(runtimeApp.annotations ?? []),
       ...(ofUser ? [{ name: GROUPS_ANNOTATION, value: GROUPS_OF_USER }] : []),
+      ...(runtimeApp.app === undefined ? fromImage(base.isolators ?? []) : []),
     ],
   };
+}
+
+/** Whoever enforces isolators may have to know which ones nobody asked for. */
+function fromImage(isolators: readonly Isolator[]): readonly NameValue[] {
+  if (isolators.length === 0) return [];
+  return [{ name: FROM_IMAGE_ANNOTATION, value: isolators.map(({ name }) => name).join(',') }];
 }
 
 function isRoot(user: string): boolean {
@@ -295,6 +306,7 @@ function isolatorsOf(flags: AppFlags): readonly Isolator[] {
     ...(flags.memory === undefined ? [] : [memoryIsolator(flags.memory)]),
     ...(flags.cpu === undefined ? [] : [cpuIsolator(flags.cpu)]),
     ...(flags.cpuShares === undefined ? [] : [cpuSharesIsolator(flags.cpuShares)]),
+    ...(flags.pidsLimit === undefined ? [] : [pidsIsolator(flags.pidsLimit)]),
     ...(flags.capsRetain.length === 0
       ? []
       : [capabilitiesIsolator('retain', names(flags.capsRetain))]),

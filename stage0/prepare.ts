@@ -104,6 +104,7 @@ async function withFlavor<T>(
     });
     const pod = withVisibleLayers(assembled, store);
     flavor.check(pod);
+    for (const text of flavor.warnings?.(pod) ?? []) warn(context, `warning: ${text}`);
     const plan = flavor.plan(pod);
     if (!args.dryRun) for (const { record } of [...images, ...named.values()]) store.touch(record);
     return await use({ pod, flavor, plan, ...(stage1 === undefined ? {} : { stage1 }) }, store);

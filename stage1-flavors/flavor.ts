@@ -35,6 +35,8 @@ export interface Flavor {
   readonly recursiveByDefault: boolean;
   /** @throws TspodError 'unsupported' that names the option, isolator or field. */
   check(pod: Pod): void;
+  /** What an image wishes and this machine can't do, one sentence each; what the user asked for is an error. */
+  warnings?(pod: Pod): readonly string[];
   /** Paths in the plan are relative to the pod's folder where they lie in it. */
   plan(pod: Pod): LaunchPlan;
   /** A plan that ends in the command running inside the app with the app's whole isolation. */

@@ -1,10 +1,11 @@
 /**
  * Isolators (appc 0.8.11 "Isolators"): how they are made from flags, and the one place that reads their
- * JSON. Names that tspod has beyond appc: `os/linux/rlimits`, a list of {name, soft, hard}.
+ * JSON. Names that tspod has beyond appc: `os/linux/rlimits`, a list of {name, soft, hard};
+ * `os/linux/pids-limit`, a number.
  * A flavor honours what `readIsolation` says or refuses it by name; nothing is passed over.
  */
 import { TspodError } from '../errors.ts';
-import type { Isolator } from '../image/appc.ts';
+import type { Isolator, NameValue } from '../image/appc.ts';
 import { capabilityNames } from './capabilities.ts';
 import { parseQuantity } from './quantity.ts';
 import { checkRlimit, type Rlimit } from './rlimits.ts';
@@ -17,6 +18,8 @@ export interface Isolation {
   readonly cpuMillis?: bigint;
   /** weight, 2..262144 */
   readonly cpuShares?: number;
+  /** most processes and threads at once */
+  readonly pids?: number;
   readonly capabilities?: { readonly mode: 'retain' | 'remove'; readonly names: readonly string[] };
   readonly seccomp?: SeccompSpec;
   readonly oomScoreAdj?: number;
@@ -30,6 +33,8 @@ export interface Isolation {
 const MIN_MEMORY = 4096n;
 const MIN_SHARES = 2;
 const MAX_SHARES = 262_144;
+/** PID_MAX_LIMIT */
+const MAX_PIDS = 4_194_304;
 
 export function memoryIsolator(text: string): Isolator {
   memoryBytes(text, '--memory');
@@ -45,6 +50,13 @@ export function cpuSharesIsolator(text: string): Isolator {
   return {
     name: 'os/linux/cpu-shares',
     value: integer(number(text), MIN_SHARES, MAX_SHARES, '--cpu-shares'),
+  };
+}
+
+export function pidsIsolator(text: string): Isolator {
+  return {
+    name: 'os/linux/pids-limit',
+    value: integer(number(text), 1, MAX_PIDS, '--pids-limit'),
   };
 }
 
@@ -78,6 +90,14 @@ export function seccompIsolator(spec: SeccompSpec): Isolator {
 
 export function rlimitsIsolator(rlimits: readonly Rlimit[]): Isolator {
   return { name: 'os/linux/rlimits', value: rlimits };
+}
+
+/** On an app of a pod's manifest: the isolators that its image brought and nobody asked for, by name. */
+export const FROM_IMAGE_ANNOTATION = 'tspod/isolators-of-image';
+
+export function isFromImage(annotations: readonly NameValue[], isolator: string): boolean {
+  const names = annotations.find(({ name }) => name === FROM_IMAGE_ANNOTATION)?.value;
+  return names?.split(',').includes(isolator) ?? false;
 }
 
 /** Isolators of one kind exclude each other: retain and remove are two spellings of one thing. */
@@ -122,6 +142,8 @@ function readIsolator(name: string, value: unknown, what: string): Partial<Isola
       return limited(value, what, text => ({ cpuMillis: cpuMillis(text, what) }));
     case 'os/linux/cpu-shares':
       return { cpuShares: integer(value, MIN_SHARES, MAX_SHARES, what) };
+    case 'os/linux/pids-limit':
+      return { pids: integer(value, 1, MAX_PIDS, what) };
     case 'os/linux/oom-score-adj':
       return { oomScoreAdj: integer(value, -1000, 1000, what) };
     case 'os/linux/no-new-privileges':

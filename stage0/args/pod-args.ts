@@ -194,6 +194,7 @@ function appFlags(flags: FlagValues): AppFlags {
     ...given('memory', flags.text('memory')),
     ...given('cpu', flags.text('cpu')),
     ...given('cpuShares', flags.text('cpu-shares')),
+    ...given('pidsLimit', flags.text('pids-limit')),
     capsRetain: flags.list('caps-retain'),
     capsRemove: flags.list('caps-remove'),
     ...given('seccomp', flags.text('seccomp')),

@@ -122,6 +122,11 @@ const APP: FlagTable = {
   memory: { kind: 'text', image: 'only', help: 'memory limit, e.g. 16Mi or 50M' },
   cpu: { kind: 'text', image: 'only', help: 'CPU limit, e.g. 500m' },
   'cpu-shares': { kind: 'text', image: 'only', help: 'CPU weight' },
+  'pids-limit': {
+    kind: 'text',
+    image: 'only',
+    help: 'most processes and threads of the app at once',
+  },
   'caps-retain': { kind: 'list', image: 'only', help: 'capabilities to keep' },
   'caps-remove': { kind: 'list', image: 'only', help: 'capabilities to take away' },
   'cap-retain': { kind: 'list', image: 'only', help: '', hidden: true, aliasOf: 'caps-retain' },

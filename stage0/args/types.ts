@@ -25,6 +25,7 @@ export interface AppFlags {
   readonly memory?: string;
   readonly cpu?: string;
   readonly cpuShares?: string;
+  readonly pidsLimit?: string;
   readonly capsRetain: readonly string[];
   readonly capsRemove: readonly string[];
   readonly seccomp?: string;

@@ -1,5 +1,5 @@
 /** `tspod run-prepared POD`: start a pod that `prepare` made, with the flags of its surroundings given now. */
-import type { Context } from '../../src/context.ts';
+import { type Context, warn } from '../../src/context.ts';
 import { TspodError } from '../../src/errors.ts';
 import { readFlavorName, readPod, writePlan, writeRuntimeConfig } from '../../src/pod/folder.ts';
 import { planToJson } from '../../src/pod/launch-plan.ts';
@@ -40,6 +40,7 @@ export async function run(context: Context, args: RunPreparedArgs): Promise<numb
   };
   const flavor = flavorOfPod(readFlavorName(handle.dir));
   flavor.check(pod);
+  for (const text of flavor.warnings?.(pod) ?? []) warn(context, `warning: ${text}`);
   const plan = flavor.plan(pod);
   if (args.dryRun) {
     process.stdout.write(`${JSON.stringify(planToJson(plan), undefined, '\t')}\n`);

@@ -32,6 +32,12 @@ export function launchSteps(pod: Pod, app: PodApp): readonly Step[] {
   return [
     ['program', options.program],
     ...(options.debug ? ([['debug']] satisfies Step[]) : []),
+    ...(cgroups.folders.length === 0
+      ? []
+      : ([
+          ['file', '.', CGROUPS_FILE, '0640', `${cgroups.folders.join('\n')}\n`, 'replace'],
+        ] satisfies Step[])),
+    ...cgroups.before,
     // First of all: who stays behind sees the host as it is, and pins nothing of the pod's mounts.
     ...(options.finish === undefined
       ? []
@@ -56,11 +62,6 @@ export function launchSteps(pod: Pod, app: PodApp): readonly Step[] {
     ...notifySocket(app.root),
     ...workingDirectory(app, app.root),
     ...(app.readOnlyRootFs ? ([['readonly-root', app.root]] satisfies Step[]) : []),
-    ...(cgroups.folders.length === 0
-      ? []
-      : ([
-          ['file', '.', CGROUPS_FILE, '0640', `${cgroups.folders.join('\n')}\n`, 'replace'],
-        ] satisfies Step[])),
     ...cgroups.steps,
     ['pid-file', 'pid'],
     ['start', `appsinfo/${app.name}/app-plan`],

@@ -59,6 +59,18 @@ void run_cgroup(const struct step *step)
     close(cgroup);
 }
 
+void run_cgroup_controllers(const struct step *step)
+{
+    const char *folder = word_text(step, 1);
+    int cgroup = open_cgroup(folder);
+    for (uint32_t i = 2; i < step->count; i++) {
+        char request[64];
+        snprintf(request, sizeof request, "+%s", word_text(step, i));
+        write_control(cgroup, folder, "cgroup.subtree_control", request);
+    }
+    close(cgroup);
+}
+
 /* mountinfo writes space, tab, newline and backslash as \ooo. */
 static void unescape(char *text)
 {

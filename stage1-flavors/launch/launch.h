@@ -71,6 +71,7 @@ void run_join_namespaces(const struct step *step);
 
 /* cgroups.c */
 void run_cgroup(const struct step *step);
+void run_cgroup_controllers(const struct step *step);
 void run_join_cgroups(const struct step *step);
 
 /* supervise.c: returns in the child */

@@ -123,6 +123,16 @@ static bool check_cgroup(struct plan *plan, const struct step *step)
     return true;
 }
 
+static bool check_controllers(struct plan *plan, const struct step *step)
+{
+    if (word_text(step, 1)[0] != '/')
+        return plan_refuse(plan, "\"%.64s\" is not absolute", word_text(step, 1));
+    for (uint32_t i = 2; i < step->count; i++)
+        if (!is_component(word_text(step, i)) || strlen(word_text(step, i)) > 32)
+            return plan_refuse(plan, "\"%.64s\" is no controller", word_text(step, i));
+    return true;
+}
+
 static bool check_process(struct plan *plan, const struct step *step)
 {
     pid_t pid;
@@ -177,6 +187,7 @@ const struct verb VERBS[] = {
     { "readonly-root", 1, 1, false, NULL, run_readonly_root },
     { "hostname", 1, 1, false, check_hostname, run_hostname },
     { "cgroup", 1, 129, false, check_cgroup, run_cgroup },
+    { "cgroup-controllers", 2, 17, false, check_controllers, run_cgroup_controllers },
     { "join-cgroups", 1, 1, false, check_process, run_join_cgroups },
     { "join-namespaces", 2, 8, false, check_join_namespaces, run_join_namespaces },
     { "pid-file", 1, 1, false, NULL, run_pid_file },

@@ -3,6 +3,7 @@ import type { NameValue } from '../../src/image/appc.ts';
 import { MUTABLE_ANNOTATION } from '../../src/pod/mutable.ts';
 import type { Pod } from '../../src/pod/pod.ts';
 import { annotationsOf, unsupported } from '../isolation.ts';
+import { planCgroups } from './cgroups.ts';
 import { findNspawn } from './command.ts';
 import { confinedIsolation } from './isolation.ts';
 
@@ -47,16 +48,12 @@ export function check(pod: Pod): void {
         );
     }
     const isolation = confinedIsolation(pod, app);
-    const limit = (['memory', 'cpuMillis', 'cpuShares'] as const).find(
-      name => isolation[name] !== undefined,
-    );
-    if (limit !== undefined)
-      throw unsupported(`${what}: a limit on ${limit}: limits are not in this version`);
     const [other] = isolation.others;
     if (other !== undefined)
       throw unsupported(`isolator ${other} of ${what}: it can't be enforced`);
     refuseForeign(annotationsOf(pod, app));
   }
+  planCgroups(pod);
   if (slots > MAX_SLOTS) throw unsupported(`the pod has over ${MAX_SLOTS} mounts`);
 }
 

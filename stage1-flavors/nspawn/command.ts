@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { TspodError } from '../../src/errors.ts';
 import { isMutable } from '../../src/pod/mutable.ts';
 import type { Pod } from '../../src/pod/pod.ts';
+import { hostPlace, type Place } from './host.ts';
 import { confinedIsolation } from './isolation.ts';
 import { TREE } from './stage1-tree.ts';
 
@@ -22,9 +23,9 @@ export function nspawnCommand(pod: Pod): readonly string[] {
   return [
     findNspawn(),
     '--quiet',
-    // No systemd here to register with; the pod stays in the cgroup that it was started in.
-    '--register=no',
-    '--keep-unit',
+    ...registration(hostPlace()),
+    // Ready is who says so: init, when every app has been started.
+    '--notify-ready=yes',
     `--directory=${TREE}`,
     `--machine=rkt-${pod.uuid}`,
     `--hostname=${options.hostname ?? `rkt-${pod.uuid}`}`,
@@ -42,6 +43,12 @@ export function nspawnCommand(pod: Pod): readonly string[] {
     '/init',
     'init',
   ];
+}
+
+/** Without systemd there is nobody to register with, and the pod stays in the cgroup that it was started in. */
+function registration(place: Place): readonly string[] {
+  if (place === 'own') return ['--register=no', '--keep-unit'];
+  return place === 'unit' ? ['--register=yes', '--keep-unit'] : ['--register=yes'];
 }
 
 /** What an app may have, its init must have: systemd-nspawn's own set, and what the apps ask for. */

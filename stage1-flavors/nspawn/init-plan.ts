@@ -4,6 +4,9 @@ import { isMutable } from '../../src/pod/mutable.ts';
 import type { Pod, PodApp } from '../../src/pod/pod.ts';
 import { appSupervision, podSupervision } from '../../src/pod/supervision.ts';
 import { annotationsOf } from '../isolation.ts';
+import type { Limit } from '../limits.ts';
+import { type PodCgroups, planCgroups } from './cgroups.ts';
+import { hasJournal } from './host.ts';
 import { plansInside } from './stage1-tree.ts';
 
 /** Bytes of a log file before it is rotated, and how many old ones are kept. */
@@ -12,6 +15,7 @@ const LOGS_KEPT = '3';
 
 export function initSteps(pod: Pod): readonly Step[] {
   const { exitPolicy, stopSeconds } = podSupervision(pod.manifest);
+  const cgroups = planCgroups(pod);
   return [
     ['program', pod.options.program],
     ['pod', pod.uuid],
@@ -20,12 +24,17 @@ export function initSteps(pod: Pod): readonly Step[] {
       ? []
       : ([['stop-timeout', String(stopSeconds)]] satisfies Step[])),
     ...(pod.options.net === 'host' ? [] : ([['loopback']] satisfies Step[])),
-    ...pod.apps.flatMap(app => appInitSteps(pod, app)),
+    ...(cgroups.unified ? ([['cgroups', '/sys/fs/cgroup']] satisfies Step[]) : []),
+    ...pod.apps.flatMap(app => appInitSteps(pod, app, cgroups)),
   ];
 }
 
 /** One app of the init plan. */
-export function appInitSteps(pod: Pod, app: PodApp): readonly Step[] {
+export function appInitSteps(
+  pod: Pod,
+  app: PodApp,
+  cgroups: PodCgroups = planCgroups(pod),
+): readonly Step[] {
   const { interactive } = pod.options;
   const { restart, stopSeconds, stopSignal } = appSupervision(annotationsOf(pod, app));
   return [
@@ -39,6 +48,21 @@ export function appInitSteps(pod: Pod, app: PodApp): readonly Step[] {
     ['stdin', interactive ? 'inherit' : 'null'],
     ['stdout', interactive ? 'inherit' : 'log'],
     ['stderr', interactive ? 'inherit' : 'log'],
-    ['log', 'file', `/rkt/logs/${app.name}.log`, LOG_BYTES, LOGS_KEPT],
+    hasJournal()
+      ? ['log', 'journal']
+      : ['log', 'file', `/rkt/logs/${app.name}.log`, LOG_BYTES, LOGS_KEPT],
+    ...(takesSockets(pod, app) ? ([['sockets']] satisfies Step[]) : []),
+    ...(cgroups.limits.get(app.name) ?? []).flatMap(limitSteps),
   ];
+}
+
+/** Socket activation: what systemd hands over is for the only app, or for those whose ports say so. */
+function takesSockets(pod: Pod, { app }: PodApp): boolean {
+  return pod.apps.length === 1 || (app.ports ?? []).some(port => port.socketActivated === true);
+}
+
+function limitSteps({ v2 }: Limit): readonly Step[] {
+  const steps: Step[] = [];
+  for (let i = 0; i + 1 < v2.length; i += 2) steps.push(['limit', v2[i] ?? '', v2[i + 1] ?? '']);
+  return steps;
 }

@@ -9,9 +9,10 @@ import type { Pod, PodApp } from '../../src/pod/pod.ts';
 import { nameFiles } from '../name-files.ts';
 import { rootSteps } from '../root-steps.ts';
 import { holdVolume, ownFolders, placeVolume } from '../volume-steps.ts';
-import { cgroupSteps } from './cgroups.ts';
+import { planCgroups } from './cgroups.ts';
 import { nspawnCommand } from './command.ts';
-import { PROGRAMS, TREE } from './stage1-tree.ts';
+import { hasJournal, JOURNAL_SOCKET } from './host.ts';
+import { JOURNAL_INSIDE, PROGRAMS, TREE } from './stage1-tree.ts';
 
 /** statfs(2) */
 const TMPFS_MAGIC = 0x01021994;
@@ -26,6 +27,12 @@ export function launchSteps(pod: Pod): readonly Step[] {
     place.push(['attach', String(slot), TREE, inside, 'ro', 'nosuid', 'private']);
     slot += 1;
   }
+  if (hasJournal()) {
+    hold.push(['hold', String(slot), JOURNAL_SOCKET, 'single']);
+    place.push(['attach', String(slot), TREE, JOURNAL_INSIDE, 'private']);
+    slot += 1;
+  }
+  const cgroups = planCgroups(pod);
   for (const app of pod.apps) {
     const tree = appTree(pod, app, slot);
     hold.push(...tree.hold);
@@ -35,17 +42,22 @@ export function launchSteps(pod: Pod): readonly Step[] {
   return [
     ['program', options.program],
     ...(options.debug ? ([['debug']] satisfies Step[]) : []),
+    ...cgroups.before,
     ['supervise', '-', 'pod', ...(options.finish ?? [])],
     ...hold,
     ['unshare', 'mount'],
     ['propagation', '/', 'rslave'],
     ...place,
     ...nspawnFolder(),
-    ...cgroupSteps(pod.uuid),
+    ...cgroups.steps,
     ['pid-file', 'pid'],
     // Each app has its own filter of system calls. systemd-nspawn's would be one more for the apps alone: who
     // enters an app later could not have the same.
     ['environment', 'SYSTEMD_SECCOMP=0'],
+    // It would look for a systemd in the tree to learn which version of cgroups the pod understands.
+    ...(cgroups.unified
+      ? ([['environment', 'SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1']] satisfies Step[])
+      : []),
     ['exec', ...nspawnCommand(pod)],
   ];
 }

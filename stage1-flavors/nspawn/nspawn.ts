@@ -13,6 +13,7 @@ import { removeCgroups } from '../cgroup-places.ts';
 import type { EnterRequest, Flavor, RunningPod } from '../flavor.ts';
 import { identitySteps } from '../identity.ts';
 import { appLaunchSteps, appSteps } from './app-plans.ts';
+import { planCgroups } from './cgroups.ts';
 import { check } from './check.ts';
 import { initSteps } from './init-plan.ts';
 import { confinedIsolation } from './isolation.ts';
@@ -34,6 +35,7 @@ export const nspawn: Flavor = {
   interfaceVersion: 6,
   recursiveByDefault: true,
   check,
+  warnings: pod => planCgroups(pod).warnings,
   plan,
   enter,
   stop,

@@ -12,6 +12,9 @@ export const PROGRAMS: readonly { readonly inside: string; readonly source: stri
   { inside: '/launch', source: artifact('launch') },
 ];
 
+/** Where the host's journal takes entries. */
+export const JOURNAL_INSIDE = '/rkt/journal';
+
 /** An app's root as the pod sees it. */
 export function rootInside(app: string): string {
   return `/opt/stage2/${app}/rootfs`;

@@ -55,8 +55,16 @@ static _Noreturn void become(struct app *app, const char *plan, int cgroup_procs
     int fd = open(plan, O_RDONLY | O_NOFOLLOW);
     if (fd < 0)
         die_errno("can't start app \"%s\": can't read %s", app->name, plan);
-    int kept[] = { fd, start_pipe };
-    if (keep_fds_at_exec(kept, 2) >= 0)
+    int kept[2 + MOST_SOCKETS] = { fd, start_pipe };
+    size_t count = 2;
+    if (app->sockets && pod.listen > 0) {
+        char own[16];
+        snprintf(own, sizeof own, "%d", (int)getpid());
+        setenv("LISTEN_PID", own, 1);
+        for (unsigned i = 0; i < pod.listen; i++)
+            kept[count++] = 3 + (int)i;
+    }
+    if (keep_fds_at_exec(kept, count) >= 0)
         die_errno("can't start app \"%s\": can't arrange its descriptors", app->name);
     char number[16], status[16];
     snprintf(number, sizeof number, "%d", fd);

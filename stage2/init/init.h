@@ -12,6 +12,8 @@
 
 #include "common/plan.h"
 
+#define MOST_SOCKETS 1024
+
 enum exit_policy { EXIT_FIRST_FAILURE, EXIT_ALL, EXIT_ANY, EXIT_NEVER };
 enum restart { RESTART_NEVER, RESTART_ON_FAILURE, RESTART_ALWAYS };
 enum mode { MODE_NULL, MODE_INHERIT, MODE_LOG, MODE_STREAM, MODE_TTY };
@@ -36,6 +38,7 @@ struct app {
     const char *name;
     const char *launch, *pre_start, *post_stop;
     bool first, manual;
+    bool sockets; /* gets the descriptors that systemd handed to the pod */
     enum restart restart;
     int stop_signal;
     int64_t stop_timeout; /* ms */
@@ -70,6 +73,7 @@ struct pod {
     const char *hostname;
     bool loopback;
     const char *cgroups;
+    unsigned listen; /* descriptors from 3 on, for socket activation */
     struct app *apps; /* in the plan's order */
 
     bool ending;

@@ -1,9 +1,11 @@
 /* PID 1 of a pod: signals, waiting, the loop. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <net/if.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
@@ -15,6 +17,7 @@
 #include <unistd.h>
 
 #include "common/die.h"
+#include "common/numbers.h"
 #include "init.h"
 #include "run-init.h"
 
@@ -82,7 +85,8 @@ static void take_signal(int number)
 {
     if (number == SIGCHLD)
         return; /* reaped after every round */
-    if (number == SIGTERM || number == SIGINT || number == SIGRTMIN + 3 || number == SIGPWR) {
+    if (number == SIGTERM || number == SIGINT || number == SIGRTMIN + 3 ||
+        number == SIGRTMIN + 4 /* machinectl poweroff */ || number == SIGPWR) {
         pod.hurry = pod.hurry || pod_has_ended();
         end_pod(-1, stop_asked ? 0 : -1);
         stop_asked = true;
@@ -109,6 +113,19 @@ static void bring_up_loopback(void)
     if (fd < 0 || ioctl(fd, SIOCSIFFLAGS, &request) < 0)
         die_errno("can't bring up the loopback interface");
     close(fd);
+}
+
+/* sd_listen_fds(3): systemd-nspawn handed them on. Nothing else has been opened yet. */
+static void take_sockets(void)
+{
+    const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
+    uint64_t number;
+    if (!pid || !count || atoi(pid) != (int)getpid() || !parse_number(count, 10, MOST_SOCKETS, &number))
+        return;
+    for (uint64_t i = 0; i < number; i++)
+        if (fcntl(3 + (int)i, F_SETFD, FD_CLOEXEC) < 0)
+            die_errno("can't pass sockets on: descriptor %d is not open", 3 + (int)i);
+    pod.listen = (unsigned)number;
 }
 
 static void set_up(void)
@@ -148,6 +165,7 @@ static _Noreturn void leave(void)
 _Noreturn void run_init(const char *plan)
 {
     struct epoll_event events[EVENTS];
+    take_sockets();
     read_init_plan(plan);
     set_up();
     for (struct app *app = pod.apps; app; app = app->next)

@@ -102,6 +102,8 @@ static bool app_verb(struct plan *plan, const struct step *step)
         app->first = true;
     else if (strcmp(verb, "manual") == 0)
         app->manual = true;
+    else if (strcmp(verb, "sockets") == 0)
+        app->sockets = true;
     else if (strcmp(verb, "restart") == 0) {
         if (!choice(plan, step, RESTARTS, &found))
             return false;
@@ -192,6 +194,7 @@ static const struct verb VERBS[] = {
     { "launch", 1, 1, false, app_verb, NULL },
     { "first", 0, 0, false, app_verb, NULL },
     { "manual", 0, 0, false, app_verb, NULL },
+    { "sockets", 0, 0, false, app_verb, NULL },
     { "restart", 1, 1, false, app_verb, NULL },
     { "stop-signal", 1, 1, false, app_verb, NULL },
     { "limit", 2, 2, false, app_verb, NULL },

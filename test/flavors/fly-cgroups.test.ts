@@ -24,18 +24,23 @@ const v1: CgroupView = {
     '33 31 0:30 /a /sys/fs/cgroup/mem\\040ory rw - cgroup cgroup rw,memory\n',
   read: () => undefined,
 };
-const v2 = (controllers: string): CgroupView => ({
+const OWN = '/sys/fs/cgroup/system.slice/x.service';
+const v2 = (files: Readonly<Record<string, string>>): CgroupView => ({
   own: '0::/system.slice/x.service\n',
   mounts: '31 23 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n',
-  read: path =>
-    path === '/sys/fs/cgroup/system.slice/x.service/cgroup.subtree_control'
-      ? controllers
-      : undefined,
+  read: path => (path.startsWith(`${OWN}/`) ? files[path.slice(OWN.length + 1)] : undefined),
 });
+const DELEGATED = {
+  'cgroup.controllers': 'cpu memory pids\n',
+  'cgroup.subtree_control': '',
+  'cgroup.type': 'domain\n',
+  'cgroup.procs': `${process.pid}\n`,
+};
 
 describe('planCgroups', () => {
   it('v1: a folder in each hierarchy, below the own cgroup as this mount shows it', () => {
     expect(planCgroups('u', LIMITS, () => v1)).toEqual({
+      before: [],
       steps: [
         ['cgroup', '/sys/fs/cgroup/mem ory/b/tspod-u', 'memory.limit_in_bytes', '16777216'],
         [
@@ -52,23 +57,49 @@ describe('planCgroups', () => {
       folders: ['/sys/fs/cgroup/mem ory/b/tspod-u', '/sys/fs/cgroup/cpu,cpuacct/tspod-u'],
     });
   });
+  const V2_STEPS = [
+    [
+      'cgroup',
+      `${OWN}/tspod-u`,
+      'memory.max',
+      '16777216',
+      'cpu.max',
+      '50000 100000',
+      'cpu.weight',
+      '39',
+    ],
+  ];
   it('v2: one folder where the own cgroup hands its controllers down', () => {
-    expect(planCgroups('u', LIMITS, () => v2('cpu memory pids\n')).steps).toEqual([
-      [
-        'cgroup',
-        '/sys/fs/cgroup/system.slice/x.service/tspod-u',
-        'memory.max',
-        '16777216',
-        'cpu.max',
-        '50000 100000',
-        'cpu.weight',
-        '39',
+    const host = v2({ 'cgroup.subtree_control': 'cpu memory pids\n' });
+    expect(planCgroups('u', LIMITS, () => host)).toEqual({
+      before: [],
+      steps: V2_STEPS,
+      folders: [`${OWN}/tspod-u`],
+    });
+  });
+  it('v2: a delegated cgroup is left for a leaf, then it hands them down', () => {
+    expect(planCgroups('u', LIMITS, () => v2(DELEGATED))).toEqual({
+      before: [
+        ['cgroup', `${OWN}/tspod`],
+        ['cgroup-controllers', OWN, 'memory', 'cpu'],
       ],
+      steps: V2_STEPS,
+      folders: [`${OWN}/tspod-u`],
+    });
+  });
+  it('v2: the root hands down with processes in it', () => {
+    const { 'cgroup.type': _, ...root } = { ...DELEGATED, 'cgroup.procs': '1\n2\n' };
+    expect(planCgroups('u', LIMITS, () => v2(root)).before).toEqual([
+      ['cgroup-controllers', OWN, 'memory', 'cpu'],
     ]);
   });
-  it('v2 that hands nothing down, or no hierarchy at all: refused with what to do', () => {
-    expect(() => planCgroups('u', LIMITS, () => v2(''))).toThrow(
-      'does not hand the memory controller down',
+  it('v2 with others in the cgroup, without controllers, or no hierarchy at all: refused with what to do', () => {
+    const shared = v2({ ...DELEGATED, 'cgroup.procs': `1\n${process.pid}\n` });
+    expect(() => planCgroups('u', LIMITS, () => shared)).toThrow(
+      "can't hand controllers down while process 1 is in it",
+    );
+    expect(() => planCgroups('u', LIMITS, () => v2({}))).toThrow(
+      'has no memory controller to hand down',
     );
     expect(() =>
       planCgroups('u', LIMITS, () => ({ own: '0::/\n', mounts: '', read: () => undefined })),
@@ -80,7 +111,7 @@ describe('planCgroups', () => {
       planCgroups('u', none, () => {
         throw new Error('looked');
       }),
-    ).toEqual({ steps: [], folders: [] });
+    ).toEqual({ before: [], steps: [], folders: [] });
   });
 });
 

@@ -74,23 +74,22 @@ export class Machine {
     this.#work = mkdtempSync(join(tmpdir(), 'tspod-vm-'));
     const tree = join(this.#work, 'tree.ext4');
     treeDisk(tree, this.#work);
-    const disk = (file: string, mode: string) => [
-      '-drive',
-      `file=${file},if=virtio,format=raw,${mode}`,
-    ];
     const args = [
-      ...['-nodefaults', '-no-user-config', '-display', 'none', '-machine', 'q35'],
-      ...['-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', '2', '-m', '1536'],
-      ...['-kernel', kernel, '-initrd', initramfs],
-      ...['-append', 'console=ttyS0 quiet mitigations=off nokaslr audit=0 systemd.show_status=0'],
-      ...['-serial', `file:${this.#console}`],
-      ...disk(root, 'snapshot=on'),
-      ...disk(tree, 'readonly=on'),
-      ...disk(images, 'readonly=on'),
-      ...['-device', 'virtio-rng-pci', '-device', 'virtio-serial-pci'],
-      ...['-chardev', `socket,id=agent,path=${this.#port},server=on,wait=off`],
-      ...['-device', 'virtserialport,chardev=agent,name=tspod.agent'],
+      '-nodefaults -no-user-config -display none -machine q35',
+      '-accel tcg,thread=multi -cpu max -smp 2 -m 1536 -device virtio-rng-pci',
+      '-device virtio-serial-pci -device virtserialport,chardev=agent,name=tspod.agent',
+    ].flatMap(line => line.split(' '));
+    const about: readonly (readonly [string, string])[] = [
+      ['-kernel', kernel],
+      ['-initrd', initramfs],
+      ['-append', 'console=ttyS0 quiet mitigations=off nokaslr audit=0 systemd.show_status=0'],
+      ['-serial', `file:${this.#console}`],
+      ['-chardev', `socket,id=agent,path=${this.#port},server=on,wait=off`],
+      ['-drive', `file=${root},if=virtio,format=raw,snapshot=on`],
+      ['-drive', `file=${tree},if=virtio,format=raw,readonly=on`],
+      ['-drive', `file=${images},if=virtio,format=raw,readonly=on`],
     ];
+    args.push(...about.flat());
     // QEMU dies with this process, however that ends
     this.#qemu = spawn('setpriv', ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...args], {
       stdio: ['ignore', 'ignore', 'pipe'],
