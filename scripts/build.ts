@@ -2,12 +2,13 @@
  * Builds dist/: the bundle (esbuild, one chunk per lazily imported part), and the C parts with `cc`
  * alone. Run by `npm ci` (as its prepare step) and by `npm run build`.
  */
-import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { build, type Plugin } from 'esbuild';
+import { build, type Metafile, type Plugin } from 'esbuild';
 import { buildC } from './build-c.ts';
 import { buildErofsSample } from './build-erofs-sample.ts';
+import { OPENPGP_FILE, writeNotices } from './notices.ts';
 import { warmUp } from './warm-up.ts';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -22,6 +23,8 @@ mkdirSync('dist', { recursive: true });
 const builtins: Plugin = {
   name: 'builtins',
   setup({ onLoad, onResolve }) {
+    // See notices.ts: a file of its own beside the bundle, as it comes.
+    onResolve({ filter: /^openpgp$/ }, () => ({ path: `./${OPENPGP_FILE}`, external: true }));
     onResolve({ filter: /^node:/ }, ({ path, importer }) => {
       if (importer.includes('/node_modules/')) return undefined;
       const lazy = join(root, 'scripts/lazy', `${path.slice('node:'.length).replace('/', '-')}.ts`);
@@ -47,7 +50,7 @@ const builtins: Plugin = {
 /** Lazy ones, and `default`, which is no name. */
 const SKIPPED: ReadonlySet<string> = new Set(['default', 'promises']);
 
-async function buildBundle(name: string, source: string): Promise<readonly string[]> {
+async function buildBundle(name: string, source: string): Promise<Metafile> {
   const result = await build({
     entryPoints: { [name]: source },
     outdir: 'dist',
@@ -70,7 +73,7 @@ async function buildBundle(name: string, source: string): Promise<readonly strin
     define: { __TSPOD_VERSION__: JSON.stringify(process.env['npm_package_version'] ?? '0.1.0') },
     logLevel: 'warning',
   });
-  return Object.keys(result.metafile.outputs);
+  return result.metafile;
 }
 
 function removeStaleChunks(made: ReadonlySet<string>): void {
@@ -85,7 +88,8 @@ function globChunks(): string[] {
 
 buildErofsSample(root);
 // Apart, so that they share no chunks: the fewer files an entry consists of, the sooner it runs.
-const [outputs] = await Promise.all([
+copyFileSync('node_modules/openpgp/dist/node/openpgp.min.mjs', `dist/${OPENPGP_FILE}`);
+const [metafiles] = await Promise.all([
   Promise.all([
     buildBundle('tspod', 'src/main.ts'),
     buildBundle('unpack-child', 'stage0/unpack/child.ts'),
@@ -93,5 +97,6 @@ const [outputs] = await Promise.all([
   ]),
   buildC(root),
 ]);
-removeStaleChunks(new Set(outputs.flat()));
+removeStaleChunks(new Set(metafiles.flatMap(({ outputs }) => Object.keys(outputs))));
+writeNotices(metafiles, ['node_modules/openpgp']);
 warmUp(root);
