@@ -56,7 +56,8 @@ const MASKED = [
 
 const TREES = ['proc', 'sys'];
 
-export function appLaunchSteps(pod: Pod, app: PodApp): readonly Step[] {
+/** @param appPlan the name of stage2's plan */
+export function appLaunchSteps(pod: Pod, app: PodApp, appPlan = 'app-plan'): readonly Step[] {
   const root = rootInside(app.name);
   const taken = new Set(app.mounts.map(({ path }) => path));
   return [
@@ -83,7 +84,7 @@ export function appLaunchSteps(pod: Pod, app: PodApp): readonly Step[] {
     ...workingDirectory(app, root),
     ...(app.readOnlyRootFs ? ([['readonly-root', root]] satisfies Step[]) : []),
     ['pivot', root],
-    ['start', `${plansInside(app.name)}/app-plan`],
+    ['start', `${plansInside(app.name)}/${appPlan}`],
   ];
 }
 
@@ -96,4 +97,12 @@ export function appSteps(pod: Pod, app: PodApp, isolation: Isolation): readonly 
     ['workdir', app.app.workingDirectory || '/'],
     ['exec', ...app.app.exec],
   ];
+}
+
+/**
+ * An app of the same root, environment and rights that is root and executes a handler (appc 0.8.11, "eventHandlers";
+ * rkt runs them as root too).
+ */
+export function handlerOf(app: PodApp, exec: readonly string[]): PodApp {
+  return { ...app, app: { ...app.app, user: '0', group: '0', supplementaryGIDs: [], exec } };
 }

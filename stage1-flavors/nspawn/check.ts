@@ -38,9 +38,13 @@ export function check(pod: Pod): void {
   for (const app of pod.apps) {
     const what = `app "${app.name}"`;
     slots += 2 + app.mounts.length;
-    const [handler] = app.app.eventHandlers ?? [];
-    if (handler !== undefined)
-      throw unsupported(`event handler ${handler.name} of ${what}: not in this version`);
+    const handlers = app.app.eventHandlers ?? [];
+    for (const { name, exec } of handlers) {
+      if (exec.length === 0)
+        throw unsupported(`event handler ${name} of ${what}: it has nothing to execute`);
+      if (handlers.filter(handler => handler.name === name).length > 1)
+        throw unsupported(`event handler ${name} of ${what}: there are two of them`);
+    }
     for (const { path } of app.mounts) {
       if (OWN_TREES.some(tree => path === tree || path.startsWith(`${tree}/`)))
         throw unsupported(

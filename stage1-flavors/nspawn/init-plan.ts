@@ -45,6 +45,9 @@ export function appInitSteps(
     ...(stopSeconds === undefined
       ? []
       : ([['stop-timeout', String(stopSeconds)]] satisfies Step[])),
+    ...(app.app.eventHandlers ?? []).map(
+      ({ name }): Step => [name, `${plansInside(app.name)}/${name}`],
+    ),
     ['stdin', interactive ? 'inherit' : 'null'],
     ['stdout', interactive ? 'inherit' : 'log'],
     ['stderr', interactive ? 'inherit' : 'log'],

@@ -12,7 +12,7 @@ import { isAlive, processStat, readProcessFile, signalProcess } from '../../src/
 import { removeCgroups } from '../cgroup-places.ts';
 import type { EnterRequest, Flavor, RunningPod } from '../flavor.ts';
 import { identitySteps } from '../identity.ts';
-import { appLaunchSteps, appSteps } from './app-plans.ts';
+import { appLaunchSteps, appSteps, handlerOf } from './app-plans.ts';
 import { planCgroups } from './cgroups.ts';
 import { check } from './check.ts';
 import { initSteps } from './init-plan.ts';
@@ -60,10 +60,16 @@ function plan(pod: Pod): LaunchPlan {
 /** How the pod's init starts one app, by path in the pod's folder. */
 export function plansOf(pod: Pod, app: PodApp): ReadonlyMap<string, readonly Step[]> {
   const folder = `${TREE}${plansInside(app.name)}`;
-  return new Map([
+  const isolation = confinedIsolation(pod, app);
+  const plans = new Map([
     [`${folder}/launch-plan`, appLaunchSteps(pod, app)],
-    [`${folder}/app-plan`, appSteps(pod, app, confinedIsolation(pod, app))],
+    [`${folder}/app-plan`, appSteps(pod, app, isolation)],
   ]);
+  for (const { name, exec } of app.app.eventHandlers ?? []) {
+    plans.set(`${folder}/${name}`, appLaunchSteps(pod, app, `${name}-app-plan`));
+    plans.set(`${folder}/${name}-app-plan`, appSteps(pod, handlerOf(app, exec), isolation));
+  }
+  return plans;
 }
 
 function enter(pod: Pod, running: RunningPod, request: EnterRequest): LaunchPlan {
