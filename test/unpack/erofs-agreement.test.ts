@@ -117,6 +117,27 @@ describe('replacing', () => {
   }, 60_000);
 });
 
+describe('attributes of folders', () => {
+  it('count when they are the last of a folder that is still there', async () => {
+    const pax = { 'SCHILY.xattr.security.capability': Buffer.from('0100000300200000', 'hex') };
+    const bad: Member = { name: 'x', type: '5', pax };
+    const outcomes = await expectAgreement([
+      [bad],
+      [{ name: 'x', type: '5' }, bad],
+      [bad, { name: 'x', type: '5' }],
+      [bad, { name: 'x', data: 'a file' }],
+      [
+        { name: 'a', type: '5' },
+        { ...bad, name: 'a/x' },
+        { name: 'a', data: 'a file' },
+      ],
+      [{ ...bad, name: './' }],
+    ]);
+    const refused = outcomes.map(one => 'refused' in one);
+    expect(refused).toEqual([true, true, false, false, false, true]);
+  }, 60_000);
+});
+
 /** Archives that reach out of the root; an image has no outside, but must not tell of another tree. */
 const ATTACKS: Readonly<Record<string, readonly Member[]>> = {
   'CVE-2014-6407': [

@@ -6,6 +6,7 @@
  * Modification times of what the archive does not name (missing folders, whiteouts) are 0, so that equal
  * archives give equal images. Access times are not kept.
  */
+import { TspodError } from '../../../src/errors.ts';
 import { whiteoutKind } from '../overlay-xattrs.ts';
 import { failed, refused } from '../refusal.ts';
 import { showName, type TarEntry, type TarHandler } from '../tar-entry.ts';
@@ -33,7 +34,7 @@ import {
 import { layOut } from './layout.ts';
 import { copyData, SparsePlanner } from './sparse-plan.ts';
 import { isWhiteout, Tree, whiteout } from './tree.ts';
-import { XattrTable } from './xattrs.ts';
+import { type Attributes, XattrTable } from './xattrs.ts';
 
 const UUID_BYTES = 16;
 const PERMISSIONS = 0o777;
@@ -47,6 +48,8 @@ export class ErofsIndexer implements TarHandler {
   /** Whether the data in hand belongs to a file that the layer has. */
   #isWanted = false;
   #sparse: SparseInode | undefined;
+  /** What is wrong with folders' attributes, which only the last entry of a folder sets, on disk as here. */
+  readonly #faults = new Map<FolderInode, unknown>();
   #entries = 0;
   #bytes = 0;
   #isFinished = false;
@@ -119,6 +122,7 @@ export class ErofsIndexer implements TarHandler {
   finish(tarBytes: number, pieceBytes: number = PIECE): Iterable<Uint8Array> {
     if (this.#isFinished) throw new Error('this image is finished');
     this.#isFinished = true;
+    if (this.#faults.size > 0) this.#throwFault(this.#tree.root);
     const layout = layOut(this.#tree.root, this.#xattrs, tarBytes);
     return image(layout, this.#uuid, Math.ceil(tarBytes / BLOCK), pieceBytes);
   }
@@ -234,8 +238,31 @@ export class ErofsIndexer implements TarHandler {
     else if (there instanceof FolderInode) there.opaque = true;
   }
 
+  /** Of the folders that are still in the tree: later entries may have taken the place of others. */
+  #throwFault(root: FolderInode): void {
+    const folders = [root];
+    for (let folder = folders.pop(); folder !== undefined; folder = folders.pop()) {
+      if (this.#faults.has(folder)) throw this.#faults.get(folder);
+      for (const child of folder.children.values()) {
+        if (child instanceof FolderInode) folders.push(child);
+      }
+    }
+  }
+
+  #attributes(inode: Inode, entry: TarEntry): Attributes {
+    if (!(inode instanceof FolderInode)) return this.#xattrs.of(entry);
+    this.#faults.delete(inode);
+    try {
+      return this.#xattrs.of(entry);
+    } catch (error) {
+      if (error instanceof TspodError && error.code === 'limit') throw error;
+      this.#faults.set(inode, failed(entry, error));
+      return { xattrs: undefined, permissions: undefined };
+    }
+  }
+
   #describe(inode: Inode, entry: TarEntry): void {
-    const { xattrs, permissions } = this.#xattrs.of(entry);
+    const { xattrs, permissions } = this.#attributes(inode, entry);
     if (inode instanceof FolderInode) inode.mode = S_IFDIR | entry.mode;
     inode.uid = entry.uid;
     inode.gid = entry.gid;
