@@ -1,5 +1,5 @@
 /**
- * `npm run bench [-- ROUNDS FETCHES [run] [pods] [fetch]]`: tspod beside its peers, on this machine, in this run. What is compared is
+ * `npm run bench [-- ROUNDS FETCHES [run] [pods] [fetch] [read]]`: tspod beside its peers, on this machine, in this run. What is compared is
  * run in turn (A B C A B C …), so that a slow moment hits all of them; printed are medians and ratios.
  *
  * Everything happens in a mount namespace of its own: podman and crun want a clean cgroup tree and mount
@@ -15,6 +15,7 @@ import { aim, type Contestant, compare, table } from './compare.ts';
 import { fetching } from './fetching.ts';
 import { bundleOf, must, podmanIn, skopeoToPodman } from './peers.ts';
 import { pods } from './pods.ts';
+import { reading } from './reading.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const TSPOD = process.env['TSPOD'] ?? join(ROOT, 'bin/tspod');
@@ -48,6 +49,7 @@ async function main(): Promise<void> {
     if (wanted('run')) await running(work);
     if (wanted('pods')) await pods(work, TSPOD, Math.ceil(ROUNDS / 2));
     if (wanted('fetch')) await fetching(work, TSPOD, FETCHES);
+    if (wanted('read')) await reading(work, TSPOD, FETCHES);
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
