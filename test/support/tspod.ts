@@ -214,7 +214,7 @@ function podsOfOthers(root: string): ReadonlySet<string> {
   };
   for (const name of names(tmpdir())) {
     const folder = join(tmpdir(), name);
-    if (!name.startsWith('tspod-') || folder === root) continue;
+    if (folder === root) continue;
     for (const pods of [join(folder, 'pods'), join(folder, 'data/pods')])
       for (const phase of names(pods)) for (const uuid of names(join(pods, phase))) found.add(uuid);
   }
