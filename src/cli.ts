@@ -27,6 +27,8 @@ export interface Command extends CommandShape {
   readonly about: string;
   /** Further paragraphs of the help page; among them where tspod differs from rkt. */
   readonly more?: string;
+  /** rkt has it for who asks for it, and not in its list. */
+  readonly experiment?: boolean;
   readonly run: (context: Context, tokens: Tokens<Command>) => Promise<number>;
 }
 
@@ -210,6 +212,7 @@ export const COMMANDS: readonly Command[] = [
   },
   {
     path: 'app sandbox',
+    experiment: true,
     flags: FLAGS['app sandbox'],
     usage: '[FLAGS]',
     about: 'Run an empty pod, whose apps are added while it runs: this process becomes it',
@@ -222,6 +225,7 @@ export const COMMANDS: readonly Command[] = [
   },
   {
     path: 'app add',
+    experiment: true,
     flags: FLAGS['app add'],
     images: true,
     usage: 'POD IMAGE [IMAGE FLAGS] [-- ARGS]',
@@ -238,6 +242,7 @@ export const COMMANDS: readonly Command[] = [
   },
   {
     path: 'app start',
+    experiment: true,
     flags: FLAGS['app start'],
     usage: '--app=NAME POD',
     about: 'Start an app of a pod that runs, also one that has ended or was stopped',
@@ -250,6 +255,7 @@ export const COMMANDS: readonly Command[] = [
   },
   {
     path: 'app stop',
+    experiment: true,
     flags: FLAGS['app stop'],
     usage: '--app=NAME POD',
     about: 'Stop an app of a pod that runs, and wait for its end',
@@ -262,6 +268,7 @@ export const COMMANDS: readonly Command[] = [
   },
   {
     path: 'app rm',
+    experiment: true,
     flags: FLAGS['app rm'],
     usage: '--app=NAME POD',
     about: 'Take an app out of a sandbox; one that runs is stopped first',
@@ -274,6 +281,7 @@ export const COMMANDS: readonly Command[] = [
   },
   {
     path: 'app list',
+    experiment: true,
     flags: FLAGS['app list'],
     usage: 'POD',
     about: 'List the apps of a pod',
@@ -291,6 +299,7 @@ export const COMMANDS: readonly Command[] = [
   },
   {
     path: 'app status',
+    experiment: true,
     flags: FLAGS['app status'],
     usage: '--app=NAME POD',
     about: "Show an app's state, times, exit status and mounts",
@@ -304,6 +313,7 @@ export const COMMANDS: readonly Command[] = [
   },
   {
     path: 'app exec',
+    experiment: true,
     flags: FLAGS['app exec'],
     commandAfter: flags => (flags.has('uuid-file') ? 1 : 2),
     usage: '[--app=NAME] POD [COMMAND [ARGS...]]',

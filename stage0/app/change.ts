@@ -7,7 +7,14 @@ import { join } from 'node:path';
 import type { Context } from '../../src/context.ts';
 import { systemError, TspodError } from '../../src/errors.ts';
 import { readFlavorName, readPod } from '../../src/pod/folder.ts';
-import { findPod, type PodView, podProcess, viewPod } from '../../src/pod/lifecycle.ts';
+import {
+  findPod,
+  lockPod,
+  type PodFolder,
+  type PodView,
+  podProcess,
+  viewPod,
+} from '../../src/pod/lifecycle.ts';
 import { isMutable } from '../../src/pod/mutable.ts';
 import type { Pod } from '../../src/pod/pod.ts';
 import { native } from '../../src/sys/native.ts';
@@ -35,12 +42,33 @@ export async function changePod<T>(
     const view = viewPod(context.dir, uuid);
     if (view === undefined) throw new TspodError('not-found', `pod ${uuid}: it is gone`);
     const changed = { view, pod: podToChange(view) };
-    if (view.state !== 'running') return await action(changed);
-    return await action({ ...changed, running: { ...runningPod(view), lockFd: fd } });
+    if (view.state === 'running')
+      return await action({ ...changed, running: { ...runningPod(view), lockFd: fd } });
+    return await whileLocked(context, changed, action);
   } finally {
     closeSync(fd);
   }
 }
+
+/** One that has ended may be removed at any moment by who has its lock. */
+async function whileLocked<T>(
+  context: Context,
+  { pod, view }: ChangedPod,
+  action: (changed: ChangedPod) => Promise<T>,
+): Promise<T> {
+  const handle = lockPod(context.dir, view.uuid);
+  if (handle === undefined || !ENDED.includes(handle.folder)) {
+    handle?.close();
+    throw new TspodError('busy', `pod ${view.uuid}: it is being removed`);
+  }
+  try {
+    return await action({ pod, view: { ...view, dir: handle.dir } });
+  } finally {
+    handle.close();
+  }
+}
+
+const ENDED: readonly PodFolder[] = ['run', 'exited-garbage'];
 
 function lockManifest(dir: string, uuid: string): number {
   try {

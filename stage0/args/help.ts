@@ -14,6 +14,8 @@ export interface HelpCommand extends CommandShape {
   readonly usage: string;
   readonly about: string;
   readonly more?: string;
+  /** rkt has it for who asks for it, and not in its list. */
+  readonly experiment?: boolean;
 }
 
 const ABOUT = 'a daemonless, pod-oriented, staged container runtime';
@@ -46,7 +48,11 @@ export async function helpPage(
   const whole = [program, ...words].join(' ');
   const command = commands.find(candidate => candidate.path === path);
   const group = commands.filter(
-    candidate => !candidate.hidden && (path === '' || candidate.path.startsWith(`${path} `)),
+    candidate =>
+      !candidate.hidden &&
+      (path === ''
+        ? !(program === 'rkt' && candidate.experiment)
+        : candidate.path.startsWith(`${path} `)),
   );
   if (command === undefined && group.length === 0) {
     throw new TspodError('usage', `unknown command ${JSON.stringify(path)} for "${program}"`, {

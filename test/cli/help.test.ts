@@ -78,3 +78,9 @@ test('an unknown command', async () => {
   await expect(page(['bogus'])).rejects.toThrow(TspodError);
   await expect(page(['bogus'])).rejects.toThrow('unknown command "bogus" for "tspod"');
 });
+
+test('rkt has mutable pods for who asks for them, not in its list', async () => {
+  expect(await helpPage(COMMANDS, 'rkt', [], 80)).not.toContain('app sandbox');
+  expect(await helpPage(COMMANDS, 'rkt', ['app'], 80)).toContain('app sandbox');
+  expect(await page([])).toContain('app sandbox');
+});

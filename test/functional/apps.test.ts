@@ -2,6 +2,7 @@
 import { chownSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { busybox, writeAci } from '../images/aci-writer.ts';
 import { type Ended, type Started, TSPOD } from '../support/tspod.ts';
 import { fromLayout, useSandbox } from './sandbox.ts';
 
@@ -53,6 +54,13 @@ async function end({ uuid, started }: Pod): Promise<Ended> {
   const ended = await started.ended;
   expect(await use.box.run(['gc', '--grace-period=0s'])).toMatchObject({ status: 0 });
   return ended;
+}
+
+/** The host's number of the pod's init: below the launcher and systemd-nspawn. */
+function pidInside({ started }: Pod): string {
+  const childOf = (pid: string | number) =>
+    readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim();
+  return childOf(childOf(started.pid));
 }
 
 function states(text: string): Record<string, string> {
@@ -228,6 +236,52 @@ describe('a sandbox', { timeout: 60_000 }, () => {
     await end(box);
   });
 
+  test('an image full of links that lead out: nothing is mounted or written outside the app’s root', async () => {
+    const { path } = writeAci(join(use.box.root, 'evil.aci'), 'example.com/evil', {
+      rootfs: root => {
+        busybox(root);
+        symlinkSync('/../../../../../../../..', join(root, 'v'));
+        symlinkSync('/opt', join(root, 'etc'));
+        symlinkSync('/rkt', join(root, 'run'));
+        symlinkSync('/proc/1/root', join(root, 'magic'));
+      },
+      manifest: { app: { exec: ['/bin/sh', '-c', LOOP], user: '0', group: '0' } },
+    });
+    await use.box.run(['fetch', path]);
+    const box = await sandbox();
+    const volumes = ['/v/rkt', '/run/x', '/v/opt/stage2'].map(
+      (target, index) => `--mnt-volume=name=v${index},kind=empty,target=${target}`,
+    );
+    await ok('app', 'add', box.uuid, 'example.com/evil', '--name=a', ...volumes);
+    await ok('app', 'start', box.uuid, '--app=a');
+    await log(box, 'a', 'up');
+    const init = pidInside(box);
+    const points = readFileSync(`/proc/${init}/mountinfo`, 'utf8')
+      .split('\n')
+      .map(line => line.split(' ')[4] ?? '')
+      .filter(point => /opt|rkt|run\/x/.test(point));
+    for (const inside of ['', '/rkt', '/rkt/x', '/opt/stage2'])
+      expect(points).toContain(`/opt/stage2/a/rootfs${inside}`);
+    for (const point of points) expect(point).toMatch(/^\/opt\/stage2\/a\/rootfs/);
+    expect(existsSync(join(box.dir, 'stage1/rootfs/opt/hosts'))).toBe(false);
+    expect(existsSync(join(box.dir, 'stage1/rootfs/rkt/x'))).toBe(false);
+    // through the host's own eyes, too: nothing of it is mounted here
+    expect(readFileSync('/proc/self/mountinfo', 'utf8')).not.toContain(box.uuid);
+    const magic = '--mnt-volume=name=m,kind=empty,target=/magic/x';
+    const refused = await use.box.run([
+      'app',
+      'add',
+      box.uuid,
+      'example.com/evil',
+      '--name=b',
+      magic,
+    ]);
+    expect(refused.status).toBe(254);
+    expect(refused.stderr).toMatch(/^tspod: can't add app "b": .*\n$/);
+    expect(Object.keys(states(await ok('app', 'list', box.uuid, '--format=json')))).toEqual(['a']);
+    await end(box);
+  });
+
   test('many at once: each is there', async () => {
     const image = await fetched();
     const box = await sandbox();
@@ -320,9 +374,7 @@ describe('app add and app rm killed at random instants', { timeout: 120_000 }, (
     const there = Object.keys(states(await ok('app', 'list', box.uuid, '--format=json')));
     if (there.length > 0) await ok(...remove);
     await ok(...add);
-    const init = readFileSync(`/proc/${box.started.pid}/task/${box.started.pid}/children`, 'utf8');
-    const nspawn = init.trim();
-    const inside = readFileSync(`/proc/${nspawn}/task/${nspawn}/children`, 'utf8').trim();
+    const inside = pidInside(box);
     const mounts = readFileSync(`/proc/${inside}/mountinfo`, 'utf8').split('\n');
     expect(mounts.filter(line => line.split(' ')[4] === '/opt/stage2/a/rootfs')).toHaveLength(1);
     await ok('app', 'start', box.uuid, '--app=a');
