@@ -235,9 +235,11 @@ export async function makeRootFs(dir: string, store: Store, app: PodApp): Promis
     copyRootAttributes(store, app.image.layers, join(dir, app.rootfs.upper));
     return;
   }
-  const trees = app.rootfs.layers.flatMap(layer =>
-    layer.form === 'directory' ? [resolve(dir, layer.path)] : [],
-  );
+  const trees = app.rootfs.layers.map(layer => {
+    // The store was opened with that form only: anything else would be a root with layers missing.
+    if (layer.form !== 'directory') throw new Error(`a layer to copy is kept as ${layer.form}`);
+    return resolve(dir, layer.path);
+  });
   await flattenLayers(trees, join(dir, app.root));
 }
 

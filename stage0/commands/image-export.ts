@@ -38,7 +38,7 @@ export async function run(context: Context, args: ImageExportArgs): Promise<numb
     const write = async (fd: number) => {
       if (format === 'oci') await writeOciArchive(store, image, fd);
       else if (format === 'docker') await writeDockerArchive(store, image, fd);
-      else await writeAci(context, store, image, fd);
+      else await writeAci(store, image, fd);
     };
     if (file === '-') await write(1);
     else await writeFileAside(file, write);

@@ -4,6 +4,7 @@
  */
 import type { Context } from '../../src/context.ts';
 import { TspodError } from '../../src/errors.ts';
+import { imageDigests } from '../../src/store/digests.ts';
 import { findImage } from '../../src/store/find-image.ts';
 import { openStore } from '../../src/store/store.ts';
 import { requireRoot } from '../../src/sys/privilege.ts';
@@ -27,15 +28,17 @@ export async function run(context: Context, args: ImageRenderArgs): Promise<numb
   requireRoot(context.command);
   checkTarget(command, folder, args.overwrite);
   const store = openStore(context.dir, { forms: layerForms(context.dir) });
-  let image: ReturnType<typeof findImage>;
+  const lease = store.lease();
   try {
-    image = findImage(store, text);
+    const image = findImage(store, text);
+    lease.add(...imageDigests(image));
+    await makeFolderAside(folder, async aside => {
+      await renderImage(store, image, args.part, aside);
+      if (args.rootfsOnly) keepRootfsOnly(aside);
+    });
   } finally {
+    lease.release();
     store.close();
   }
-  await makeFolderAside(folder, async aside => {
-    await renderImage(context, image, args.part, aside);
-    if (args.rootfsOnly) keepRootfsOnly(aside);
-  });
   return 0;
 }

@@ -4,15 +4,17 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { Writable } from 'node:stream';
+import { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { TspodError } from '../../src/errors.ts';
 import type { AciTransform } from '../../src/image/oci.ts';
 import { artifact } from '../../src/sys/artifacts.ts';
-import type { Answer, Job, Unpacked } from './message.ts';
+import { type Answer, EXTRA_FD, type Job, TAR_FD, type Unpacked } from './message.ts';
 
 /** Bytes of the child's standard output, and of its standard error, that are kept. */
 const OUTPUT_CAP = 64 * 1024;
+/** Of a job that keeps the names of all layers, whose own bound (merge-layers.ts) says so first. */
+const MERGE_HEAP_MIB = 2048;
 /** An ACI's manifest in base64, and the rest. */
 const INSPECT_CAP = 6 * 1024 * 1024;
 
@@ -36,8 +38,17 @@ export class UnpackChild {
   #timer: NodeJS.Timeout | undefined;
   #wake: (() => void) | undefined;
 
-  /** @param idleMs how long the child may neither take a byte nor say that it works */
-  constructor(job: JobWithoutParent, idleMs: number, transform?: AciTransform) {
+  /**
+   * @param idleMs how long the child may neither take a byte nor say that it works
+   * @param extra what it gets on descriptor 3, for one blob or for each of `blobs`
+   * @param blobs descriptors of ours that a job reads which gives a tar
+   */
+  constructor(
+    job: JobWithoutParent,
+    idleMs: number,
+    extra?: AciTransform | readonly (AciTransform | null)[],
+    blobs?: readonly number[],
+  ) {
     if (process.geteuid?.() !== 0) {
       throw new TspodError('privilege', "can't unpack layers: their owners and devices need root", {
         hint: 'run it as root, for instance with sudo',
@@ -47,19 +58,26 @@ export class UnpackChild {
     this.#outputCap = job.job === 'inspect-aci' ? INSPECT_CAP : OUTPUT_CAP;
     const message = JSON.stringify({
       ...job,
-      ...(transform === undefined ? {} : { aci: true }),
+      ...(extra === undefined || blobs !== undefined ? {} : { aci: true }),
       parent: process.pid,
     });
-    this.#child = spawn(process.execPath, [...nodeFlags(), entry(), message], {
-      stdio: ['pipe', 'pipe', 'pipe', ...(transform === undefined ? [] : ['pipe' as const])],
+    const flags = blobs === undefined ? nodeFlags(256) : nodeFlags(MERGE_HEAP_MIB);
+    this.#child = spawn(process.execPath, [...flags, entry(), message], {
+      stdio: [
+        blobs === undefined ? 'pipe' : 'ignore',
+        'pipe',
+        'pipe',
+        ...(extra === undefined ? [] : ['pipe' as const]),
+        ...(blobs === undefined ? [] : (['pipe', ...blobs] as const)),
+      ],
       // Large buffers go back to the kernel at once, instead of to a heap that never shrinks (mallopt(3)).
       env: { MALLOC_MMAP_THRESHOLD_: '131072', MALLOC_TRIM_THRESHOLD_: '1048576' },
       cwd: '/',
     });
-    const more = this.#child.stdio[3];
+    const more = this.#child.stdio[EXTRA_FD];
     if (more instanceof Writable) {
       more.on('error', () => undefined); // its end has a better reason, which the answer gives
-      more.end(JSON.stringify(transform));
+      more.end(JSON.stringify(extra));
     }
     this.#child.stdout?.on('data', (chunk: Buffer) => this.#hear(chunk));
     this.#child.stderr?.on('data', (chunk: Buffer) => {
@@ -96,6 +114,22 @@ export class UnpackChild {
     this.#wake = undefined;
     clearTimeout(this.#timer);
     await this.#checkAlive();
+  }
+
+  /**
+   * The tar of a job that gives one. Whoever stops before its end has to `kill`.
+   * @throws the child's failure
+   */
+  async *tar(): AsyncGenerator<Buffer> {
+    const stream = this.#child.stdio[TAR_FD];
+    if (!(stream instanceof Readable)) throw new Error('this job gives no tar');
+    this.#watch();
+    for await (const chunk of stream) {
+      clearTimeout(this.#timer); // the time until the next is asked for is not the child's
+      yield chunk;
+      this.#watch();
+    }
+    await this.finish();
   }
 
   /** Ends the input and waits for the answer. */
@@ -183,6 +217,6 @@ function entry(): string {
 }
 
 /** Nothing of the parent's own flags; memory is bounded, because only views of chunks are kept. */
-function nodeFlags(): string[] {
-  return ['--no-warnings', '--max-old-space-size=256', '--max-semi-space-size=4'];
+function nodeFlags(heapMib: number): string[] {
+  return ['--no-warnings', `--max-old-space-size=${heapMib}`, '--max-semi-space-size=4'];
 }

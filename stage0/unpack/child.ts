@@ -1,5 +1,5 @@
 /**
- * The process that unpacks a layer or copies layers together. What an image holds is parsed here and
+ * The process that unpacks a layer, copies layers together or makes one tar of them. What an image holds is parsed here and
  * nowhere else: chrooted into the place that it may write, without new privileges, with the capabilities
  * that owners, devices and attributes need, and killed with its parent. All code is loaded before the
  * chroot, nothing is run or loaded after it.
@@ -15,7 +15,17 @@ import { overBound } from './bounds.ts';
 import { decompress } from './decompress.ts';
 import { Extractor } from './extractor.ts';
 import { flattenTrees } from './flatten-trees.ts';
-import { type Answer, answerOf, type Job, type Unpacked } from './message.ts';
+import { copyDecompressed, copyLayer, mergeLayers } from './merge/merge-layers.ts';
+import {
+  type Answer,
+  answerOf,
+  EXTRA_FD,
+  FIRST_BLOB_FD,
+  type Job,
+  TAR_FD,
+  type TarJob,
+  type Unpacked,
+} from './message.ts';
 import { TarReader } from './tar-reader.ts';
 
 /** Bits of linux/capability.h. */
@@ -29,15 +39,18 @@ const CAPABILITIES = {
   SETFCAP: 31,
 } as const;
 
+/** Owners, devices and attributes need these; reading needs none. */
+const WRITING = Object.values(CAPABILITIES);
+
 const PROGRESS_MS = 2000;
 
-function confine(root: string): void {
+function confine(root: string, capabilities: readonly number[] = WRITING): void {
   process.umask(0);
   closeFolders();
   const { chroot, confine: reduce } = native();
   chroot(root);
   process.chdir('/');
-  reduce(Object.values(CAPABILITIES).reduce((mask, bit) => mask | (1n << BigInt(bit)), 0n));
+  reduce(capabilities.reduce((mask, bit) => mask | (1n << BigInt(bit)), 0n));
 }
 
 /** A folder that tspod was started with as an open file would be a way out of the changed root. */
@@ -55,10 +68,14 @@ function closeFolders(): void {
 
 /** What the parent says on descriptor 3. */
 function readTransform(): AciTransform {
-  const text = readFileSync(3, 'utf8');
-  closeSync(3);
-  const transform: AciTransform = JSON.parse(text);
+  const transform: AciTransform = JSON.parse(readExtra());
   return transform;
+}
+
+function readExtra(): string {
+  const text = readFileSync(EXTRA_FD, 'utf8');
+  closeSync(EXTRA_FD);
+  return text;
 }
 
 /** Standard input, with its time-out. Everything that needs a path is done: shuts the process in. */
@@ -83,23 +100,30 @@ async function* readArchive(
   input: NodeJS.ReadStream,
   { compression, bounds }: Extract<Job, { job: 'unpack' | 'inspect-aci' }>,
 ): AsyncGenerator<Buffer> {
-  let reported = performance.now();
+  const working = reporter();
   for await (const chunk of decompress(input, compression, bounds)) {
     yield chunk;
     usedUp(chunk.length);
-    const now = performance.now();
-    if (now - reported > PROGRESS_MS) {
-      reported = now;
-      writeSync(1, '\n');
-    }
+    working();
   }
+}
+
+/** What it returns is called often, and now and then says that it goes on. */
+function reporter(): () => void {
+  let reported = performance.now();
+  return () => {
+    const now = performance.now();
+    if (now - reported < PROGRESS_MS) return;
+    reported = now;
+    writeSync(1, '\n');
+  };
 }
 
 async function unpack(job: Extract<Job, { job: 'unpack' }>): Promise<Unpacked> {
   const rewriter = job.aci ? new AciRewriter(readTransform(), { bounds: job.bounds }) : undefined;
   const input = openInput(job);
   const hash = createHash(job.algorithm);
-  const extractor = new Extractor();
+  const extractor = new Extractor({ plain: job.plain === true });
   const reader = new TarReader(extractor, job.bounds);
   const take = (piece: Buffer) => {
     hash.update(piece);
@@ -152,13 +176,29 @@ function flatten(job: Extract<Job, { job: 'flatten' }>): undefined {
   const root = commonFolder([...job.layers, job.target]);
   confine(root === '' ? '/' : root);
   const inside = (path: string) => path.slice(root.length) || '/';
-  let reported = performance.now();
-  flattenTrees(job.layers.map(inside), inside(job.target), () => {
-    const now = performance.now();
-    if (now - reported < PROGRESS_MS) return;
-    reported = now;
-    writeSync(1, '\n');
-  });
+  flattenTrees(job.layers.map(inside), inside(job.target), reporter());
+}
+
+/** One tar of several layers, or of one, to the parent. */
+async function giveTar(job: TarJob): Promise<undefined> {
+  const transforms: readonly (AciTransform | null)[] = JSON.parse(readExtra());
+  const layers = job.layers.map(({ compression, diffId }, index) => ({
+    fd: FIRST_BLOB_FD + index,
+    compression,
+    diffId,
+    transform: transforms[index] ?? undefined,
+  }));
+  confine(job.folder, []);
+  const { bounds, prefix } = job;
+  const options = { bounds, prefix, write: writeTar, working: reporter() };
+  if (job.job === 'merge') await mergeLayers(layers, options);
+  else if (job.job === 'layer-tar') for (const layer of layers) await copyLayer(layer, options);
+  else for (const layer of layers) await copyDecompressed(layer, options);
+  closeSync(TAR_FD);
+}
+
+function writeTar(piece: Uint8Array): void {
+  for (let at = 0; at < piece.length; ) at += writeSync(TAR_FD, piece, at);
 }
 
 /** The longest path above all of these, '' for the root. */
@@ -169,7 +209,7 @@ function commonFolder(paths: readonly string[]): string {
   return first.slice(0, length).join('/');
 }
 
-function work(job: Job): Promise<Unpacked> | undefined {
+function work(job: Job): Promise<Unpacked | undefined> | undefined {
   switch (job.job) {
     case 'unpack':
       return unpack(job);
@@ -177,6 +217,10 @@ function work(job: Job): Promise<Unpacked> | undefined {
       return inspectAci(job);
     case 'flatten':
       return flatten(job);
+    case 'merge':
+    case 'layer-tar':
+    case 'decompress':
+      return giveTar(job);
   }
 }
 

@@ -63,6 +63,7 @@ interface FolderAttributes {
 
 export class Extractor implements TarHandler {
   readonly #native = native();
+  readonly #plain: boolean;
   readonly #resolver = new Resolver(DISK);
   /** Attributes to set at the end, by inode: a folder may be named through a symbolic link. */
   readonly #folders = new Map<bigint, FolderAttributes>();
@@ -74,6 +75,11 @@ export class Extractor implements TarHandler {
   #queued: TarEntry[] = [];
   #entries = 0;
   #bytes = 0;
+
+  /** @param options.plain the tree is no overlay's layer: overlayfs's attributes stay what they are */
+  constructor(options: { readonly plain?: boolean } = {}) {
+    this.#plain = options.plain ?? false;
+  }
 
   /** Members taken, whiteouts included. */
   get entries(): number {
@@ -343,8 +349,9 @@ export class Extractor implements TarHandler {
 
   #setXattrs(entry: TarEntry, path: Buffer): void {
     for (const { name, value } of entry.xattrs) {
-      const stored = storedXattr(name);
-      if (stored === undefined) continue;
+      const kept = storedXattr(name);
+      if (kept === undefined) continue;
+      const stored = this.#plain ? name : kept;
       try {
         this.#native.lsetxattr(path, bytesOf(stored), value);
       } catch (error) {

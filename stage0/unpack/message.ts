@@ -1,10 +1,11 @@
 /**
  * What passes between tspod and the child that unpacks: one JSON object as its argument, one JSON object
  * on its standard output. Blanks before the answer say "still working". Whitelists of ACIs may be longer
- * than an argument: they come as JSON on descriptor 3.
+ * than an argument: they come as JSON on descriptor 3. A tar that it gives comes on descriptor 4, the blobs
+ * that this is made of are open as descriptors from 5 on.
  */
 import { type ErrorCode, TspodError } from '../../src/errors.ts';
-import type { DigestAlgorithm } from '../../src/image/digest.ts';
+import type { Digest, DigestAlgorithm } from '../../src/image/digest.ts';
 import type { Compression } from '../../src/image/oci.ts';
 import type { Bounds } from './bounds.ts';
 
@@ -20,6 +21,8 @@ export type Job =
       readonly bounds: Bounds;
       /** The blob is an ACI; what to do with it is on descriptor 3. */
       readonly aci?: true;
+      /** The tree is no overlay's layer: attributes that say something to overlayfs stay as they are. */
+      readonly plain?: true;
       /** ms without a byte on the pipe before the child gives up */
       readonly idleMs: number;
     }
@@ -39,7 +42,29 @@ export type Job =
       /** Absolute, lowest first. */
       readonly layers: readonly string[];
       readonly target: string;
-    };
+    }
+  | TarJob;
+
+/**
+ * Gives the tar of layers together (merge-layers.ts), that of one layer, or what one blob holds.
+ * Transforms are on descriptor 3.
+ */
+export interface TarJob {
+  readonly job: 'merge' | 'layer-tar' | 'decompress';
+  readonly parent: number;
+  /** An empty folder, to be shut in. */
+  readonly folder: string;
+  /** Lowest first. */
+  readonly layers: readonly { readonly compression: Compression; readonly diffId: Digest }[];
+  /** In front of every name. */
+  readonly prefix: string;
+  readonly bounds: Bounds;
+}
+
+/** Descriptors of the child. */
+export const EXTRA_FD = 3;
+export const TAR_FD = 4;
+export const FIRST_BLOB_FD = 5;
 
 export interface Unpacked {
   readonly diffId: string;

@@ -7,10 +7,8 @@
  * archives give equal images. Access times are not kept.
  */
 import { TspodError } from '../../../src/errors.ts';
-import { whiteoutKind } from '../overlay-xattrs.ts';
 import { failed, refused } from '../refusal.ts';
-import { showName, type TarEntry, type TarHandler } from '../tar-entry.ts';
-import { components, Resolver } from '../tree-path.ts';
+import type { TarEntry, TarHandler } from '../tar-entry.ts';
 import { Budget } from './budget.ts';
 import {
   BLOCK,
@@ -33,7 +31,7 @@ import {
 } from './inodes.ts';
 import { layOut } from './layout.ts';
 import { copyData, SparsePlanner } from './sparse-plan.ts';
-import { isWhiteout, Tree, whiteout } from './tree.ts';
+import { TreeBuilder } from './tree-builder.ts';
 import { type Attributes, XattrTable } from './xattrs.ts';
 
 const UUID_BYTES = 16;
@@ -41,8 +39,7 @@ const PERMISSIONS = 0o777;
 
 export class ErofsIndexer implements TarHandler {
   readonly #uuid: Uint8Array;
-  readonly #tree: Tree;
-  readonly #resolver: Resolver<FolderInode>;
+  readonly #builder: TreeBuilder;
   readonly #xattrs: XattrTable;
   readonly #planner: SparsePlanner;
   /** Whether the data in hand belongs to a file that the layer has. */
@@ -63,8 +60,10 @@ export class ErofsIndexer implements TarHandler {
     if (uuid.length !== UUID_BYTES) throw new Error('a UUID has 16 bytes');
     this.#uuid = uuid;
     const budget = new Budget(options.memory);
-    this.#tree = new Tree(budget);
-    this.#resolver = new Resolver(this.#tree);
+    this.#builder = new TreeBuilder(budget, {
+      make: entry => this.#inode(entry),
+      describe: (inode, entry) => this.#describe(inode, entry),
+    });
     this.#xattrs = new XattrTable(budget);
     this.#planner = new SparsePlanner(budget);
   }
@@ -86,7 +85,7 @@ export class ErofsIndexer implements TarHandler {
     readonly gid: number;
     readonly opaque: boolean;
   } {
-    const { mode, uid, gid, opaque } = this.#tree.root;
+    const { mode, uid, gid, opaque } = this.#builder.root;
     return { mode: mode & 0o7777, uid, gid, opaque };
   }
 
@@ -95,7 +94,7 @@ export class ErofsIndexer implements TarHandler {
     this.#isWanted = false;
     this.#sparse = undefined;
     try {
-      this.#begin(entry);
+      this.#builder.add(entry);
     } catch (error) {
       throw failed(entry, error);
     }
@@ -122,46 +121,9 @@ export class ErofsIndexer implements TarHandler {
   finish(tarBytes: number, pieceBytes: number = PIECE): Iterable<Uint8Array> {
     if (this.#isFinished) throw new Error('this image is finished');
     this.#isFinished = true;
-    if (this.#faults.size > 0) this.#throwFault(this.#tree.root);
-    const layout = layOut(this.#tree.root, this.#xattrs, tarBytes);
+    if (this.#faults.size > 0) this.#throwFault(this.#builder.root);
+    const layout = layOut(this.#builder.root, this.#xattrs, tarBytes);
     return image(layout, this.#uuid, Math.ceil(tarBytes / BLOCK), pieceBytes);
-  }
-
-  #begin(entry: TarEntry): void {
-    const parts = components(entry.name.toString('latin1'));
-    if (parts === undefined) throw refused('its name leaves the root');
-    const kind = whiteoutKind(parts);
-    const base = parts.pop();
-    switch (kind.kind) {
-      case 'ignored':
-        return;
-      case 'malformed':
-        throw refused('names that begin with .wh. are whiteouts, and this one hides nothing');
-      case 'opaque':
-        this.#resolver.folder(parts, true).opaque = true;
-        return;
-      case 'whiteout':
-        this.#hide(this.#resolver.folder(parts, true), kind.name);
-        return;
-    }
-    if (base !== undefined) this.#make(entry, this.#resolver.folder(parts, true), base);
-    else if (entry.type === 'directory') this.#describe(this.#tree.root, entry);
-    else throw refused('the entry for the root may only be a folder');
-  }
-
-  #make(entry: TarEntry, folder: FolderInode, name: string): void {
-    const there = this.#tree.find(folder, name);
-    if (entry.type === 'directory') {
-      this.#makeFolder(entry, folder, name, there);
-      return;
-    }
-    if (entry.type === 'hardlink') {
-      this.#makeHardLink(entry, folder, name, there);
-      return;
-    }
-    const inode = this.#inode(entry);
-    this.#describe(inode, entry);
-    this.#replace(folder, name, there, inode);
   }
 
   #inode(entry: TarEntry): Inode {
@@ -189,53 +151,6 @@ export class ErofsIndexer implements TarHandler {
     if (!entry.sparse) return new FileInode(mode, entry.size, entry.dataOffset);
     this.#sparse = new SparseInode(mode, entry.size, this.#planner.plan(entry));
     return this.#sparse;
-  }
-
-  #makeFolder(entry: TarEntry, parent: FolderInode, name: string, there: Inode | undefined): void {
-    let folder: FolderInode;
-    if (there instanceof FolderInode) folder = there;
-    else if (there !== undefined && isWhiteout(there)) {
-      folder = this.#tree.replaceWhiteout(parent, name);
-    } else {
-      folder = this.#tree.makeFolder(parent, name);
-      if (there instanceof SymlinkInode) this.#resolver.forget();
-    }
-    this.#describe(folder, entry);
-  }
-
-  #makeHardLink(
-    entry: TarEntry,
-    folder: FolderInode,
-    name: string,
-    there: Inode | undefined,
-  ): void {
-    const parts = components(entry.linkName.toString('latin1'));
-    const base = parts?.pop();
-    if (parts === undefined || base === undefined) throw refused('its target leaves the root');
-    const targetFolder = this.#resolver.folder(parts, false);
-    const target = this.#tree.find(targetFolder, base);
-    if (target === undefined || isWhiteout(target)) {
-      throw refused(`its target ${showName(entry.linkName)} does not exist in the layer`);
-    }
-    if (target instanceof FolderInode) throw refused('its target is a folder');
-    if (target === there) return; // it is that file
-    if (there instanceof FolderInode && isBelow(targetFolder, there)) {
-      throw refused(`its target ${showName(entry.linkName)} is in the folder that it replaces`);
-    }
-    this.#replace(folder, name, there, target);
-  }
-
-  #replace(folder: FolderInode, name: string, there: Inode | undefined, inode: Inode): void {
-    this.#tree.put(folder, name, inode);
-    // folders and links are what a path can lead through
-    if (there instanceof FolderInode || there instanceof SymlinkInode) this.#resolver.forget();
-  }
-
-  /** Hides a name of the lower layers, never one of this layer. */
-  #hide(folder: FolderInode, name: string): void {
-    const there = this.#tree.find(folder, name);
-    if (there === undefined) this.#tree.put(folder, name, whiteout());
-    else if (there instanceof FolderInode) there.opaque = true;
   }
 
   /** Of the folders that are still in the tree: later entries may have taken the place of others. */
@@ -271,13 +186,4 @@ export class ErofsIndexer implements TarHandler {
     inode.xattrs = xattrs;
     if (permissions !== undefined) inode.mode = (inode.mode & ~PERMISSIONS) | permissions;
   }
-}
-
-function isBelow(folder: FolderInode, above: FolderInode): boolean {
-  let at = folder;
-  while (at !== above) {
-    if (at === at.parent) return false;
-    at = at.parent;
-  }
-  return true;
 }
