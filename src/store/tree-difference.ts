@@ -12,6 +12,7 @@ import {
   readlinkSync,
   readSync,
 } from 'node:fs';
+import { errnoOf } from '../errors.ts';
 import { native } from '../sys/native.ts';
 
 const CHUNK = 1024 * 1024;
@@ -68,8 +69,17 @@ function contentDifference(a: Buffer, b: Buffer, { mode }: BigIntStats): string 
   if (type === constants.S_IFLNK && !readlinkSync(a, 'buffer').equals(readlinkSync(b, 'buffer'))) {
     return 'its target';
   }
-  return type === constants.S_IFREG && !sameBytes(a, b) ? 'its content' : undefined;
+  if (type !== constants.S_IFREG) return undefined;
+  try {
+    return sameBytes(a, b) ? undefined : 'its content';
+  } catch (error) {
+    // What fs-verity found out, or the disk: as damaged as other content.
+    if (UNREADABLE.has(errnoOf(error) ?? '')) return 'its content, which the disk does not give';
+    throw error;
+  }
 }
+
+const UNREADABLE: ReadonlySet<string> = new Set(['EIO', 'EBADMSG', 'EUCLEAN']);
 
 function attributes(path: Buffer): string {
   return native()

@@ -4,11 +4,13 @@ import {
   linkSync,
   mkdirSync,
   readdirSync,
+  readFileSync,
   rmSync,
+  truncateSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Digest } from '../../src/image/digest.ts';
 import { openStore } from '../../src/store/store.ts';
@@ -16,6 +18,7 @@ import { treeDifference } from '../../src/store/tree-difference.ts';
 import type { ImageRecord, Store } from '../../src/store/types.ts';
 import { verifyImage } from '../../src/store/verify-image.ts';
 import { directoryForm } from '../../stage0/unpack/directory.ts';
+import { makeErofsForm } from '../../stage0/unpack/erofs/form.ts';
 import { addTestImage, plainTree, temporaryFolder, testImage } from '../store/support.ts';
 import { tar } from '../unpack/tar-writer.ts';
 
@@ -82,6 +85,52 @@ describe('image verify', () => {
     await expect(verify()).rejects.toMatchObject({ code: 'store' });
     expect(store.blobs.has(digest)).toBe(false);
     expect(store.layers.has(image.layers[0]?.diffId ?? image.id)).toBe(true);
+  });
+});
+
+describe('image verify of a layer as EROFS', () => {
+  let erofs: Store;
+  let image: ImageRecord;
+  let tree: string;
+  const verify = (used: readonly Digest[] = []) => verifyImage(erofs, image, new Set(used));
+
+  beforeEach(async () => {
+    const dir = join(folder.path, 'erofs');
+    // Nothing is mounted here: it works where the kernel has no EROFS, too.
+    const form = { ...makeErofsForm(dir), unavailable: () => undefined };
+    erofs = openStore(dir, { forms: [form] });
+    image = await addTestImage(erofs, testImage('two', [LAYER]), 'docker://h.x/two:1');
+    const kept = erofs.layers.tree(image.layers[0]?.diffId ?? image.id);
+    if (kept.form !== 'erofs') throw new Error('the form was asked for');
+    tree = dirname(kept.tar);
+  });
+  afterEach(async () => {
+    await erofs.layers.rest();
+    erofs.close();
+  });
+
+  const flip = (name: string, at: number) => {
+    const bytes = readFileSync(join(tree, name));
+    bytes[at] = (bytes[at] ?? 0) ^ 1;
+    writeFileSync(join(tree, name), bytes);
+  };
+  test.each([
+    ['the tar', 'layer.tar: its content', () => flip('layer.tar', 1200)],
+    ['a shorter tar', 'layer.tar: its size', () => truncateSync(join(tree, 'layer.tar'), 1024)],
+    ['the index', 'meta.erofs: its content', () => flip('meta.erofs', 1600)],
+    ['the superblock', 'meta.erofs: its content', () => flip('meta.erofs', 1024)],
+    ['no index', 'it is missing|it is another', () => rmSync(join(tree, 'meta.erofs'))],
+    ['the record', 'erofs.json: its', () => writeFileSync(join(tree, 'erofs.json'), '{}')],
+    ['a file more', 'it is another|it is missing', () => writeFileSync(join(tree, 'z'), '')],
+  ])('%s: found, and made again', async (_, difference, damage) => {
+    expect(await verify()).toMatchObject([{ state: 'whole' }]);
+    damage();
+    const used = image.layers.map(({ diffId }) => diffId);
+    const found = { difference: expect.stringMatching(difference) };
+    expect(await verify(used)).toMatchObject([{ state: 'in-use', ...found }]);
+    expect(await verify()).toMatchObject([{ state: 'rebuilt', ...found }]);
+    expect(await verify()).toMatchObject([{ state: 'whole' }]);
+    expect(readdirSync(join(folder.path, 'erofs/cas/v1/tmp'))).toEqual([]);
   });
 });
 
