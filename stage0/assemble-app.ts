@@ -37,6 +37,13 @@ import { whyBadAccount } from '../src/pod/manifest.ts';
 import { appNameFromImage, isAcName } from '../src/pod/names.ts';
 import { parseRlimit } from '../src/pod/rlimits.ts';
 import { parseSeccompFlag } from '../src/pod/seccomp.ts';
+import {
+  INPUT_MODES,
+  OUTPUT_MODES,
+  STREAMS,
+  type StreamName,
+  streamAnnotation,
+} from '../src/pod/streams.ts';
 import { oneOf, RESTART_ANNOTATION, RESTARTS } from '../src/pod/supervision.ts';
 import { parseMount } from '../src/pod/volumes.ts';
 import type { ImageRecord } from '../src/store/types.ts';
@@ -149,6 +156,7 @@ export function appFromFlags(
       ? []
       : [{ name: RESTART_ANNOTATION, value: oneOf(flags.restart, RESTARTS, '--restart') }]),
     ...fromImage(isolators.filter(isolator => !asked.includes(isolator))),
+    ...STREAMS.flatMap(stream => streamAnnotations(stream, flags[stream])),
     ...(groupNamed || isRoot(app.user) ? [] : [{ name: GROUPS_ANNOTATION, value: GROUPS_OF_USER }]),
   ];
   return {
@@ -159,6 +167,12 @@ export function appFromFlags(
     mounts: [...flags.mounts.map(parseMount), ...mountsOfAll],
     annotations,
   };
+}
+
+function streamAnnotations(stream: StreamName, mode: string | undefined): readonly NameValue[] {
+  if (mode === undefined) return [];
+  const modes = stream === 'stdin' ? INPUT_MODES : OUTPUT_MODES;
+  return [{ name: streamAnnotation(stream), value: oneOf(mode, modes, `--${stream}`) }];
 }
 
 /** An ACI's app is what its manifest says, word for word; without one there is only what flags say. */

@@ -203,5 +203,8 @@ function appFlags(flags: FlagValues): AppFlags {
     noNewPrivileges: flags.bool('no-new-privileges'),
     ...given('signature', flags.text('signature')),
     ...given('restart', flags.text('restart')),
+    ...given('stdin', flags.text('stdin')),
+    ...given('stdout', flags.text('stdout')),
+    ...given('stderr', flags.text('stderr')),
   };
 }

@@ -157,24 +157,14 @@ const APP: FlagTable = {
   stdin: {
     kind: 'text',
     image: 'only',
-    help: '',
-    hidden: true,
-    refused: 'fly leaves standard input as it is',
+    help: "the app's standard input: null, tty, stream (see attach), inherit",
   },
   stdout: {
     kind: 'text',
     image: 'only',
-    help: '',
-    hidden: true,
-    refused: 'fly leaves standard output as it is',
+    help: "the app's standard output: log, null, tty, stream, inherit",
   },
-  stderr: {
-    kind: 'text',
-    image: 'only',
-    help: '',
-    hidden: true,
-    refused: 'fly leaves standard error as it is',
-  },
+  stderr: { kind: 'text', image: 'only', help: "the app's standard error: likewise" },
 };
 
 const POD: FlagTable = {
@@ -260,6 +250,20 @@ export const FLAGS = {
     ...UUID_FILE,
   },
   enter: { app: { kind: 'text', help: 'the app to enter' }, ...UUID_FILE },
+  attach: {
+    app: { kind: 'text', help: 'the app to attach to' },
+    mode: {
+      kind: 'text',
+      default: 'auto',
+      help: 'list, auto, or of stdin,stdout,stderr or of tty,tty-in,tty-out',
+    },
+    'detach-keys': {
+      kind: 'text',
+      default: 'ctrl-p,ctrl-q',
+      help: 'the keys that end attaching; none: none (beyond rkt)',
+    },
+    ...UUID_FILE,
+  },
   logs: {
     app: { kind: 'text', help: 'only of this app' },
     follow: { kind: 'bool', default: 'false', help: 'go on until the pod has ended' },
@@ -415,7 +419,6 @@ export const FLAGS = {
 
 /** By path; what their refusal says. */
 export const REFUSED_COMMANDS: ReadonlyMap<string, string> = new Map([
-  ['attach', 'fly leaves the app the standard input and output of its caller'],
   ['metadata-service', NOT_METADATA],
   ['api-service', 'use list and status with --format=json'],
   ['export', 'exporting a pod is not in this version'],

@@ -37,6 +37,10 @@ export interface AppFlags {
   readonly signature?: string;
   /** Beyond rkt. */
   readonly restart?: string;
+  /** What the standard streams are connected to; rkt hides these. */
+  readonly stdin?: string;
+  readonly stdout?: string;
+  readonly stderr?: string;
 }
 
 export interface ImageArgs {

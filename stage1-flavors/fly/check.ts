@@ -3,6 +3,7 @@
  * processes and users; whoever asks for one of his own must learn that he does not get it.
  */
 import type { Pod, PodApp } from '../../src/pod/pod.ts';
+import { STREAMS, streamAnnotation } from '../../src/pod/streams.ts';
 import {
   EXIT_POLICY_ANNOTATION,
   RESTART_ANNOTATION,
@@ -69,6 +70,13 @@ export function check(pod: Pod): void {
     throw unsupported(
       `--${watched.name.replace('tspod/', '')}=${watched.value}: nobody watches over an app under fly`,
       'use --stage1-name=nspawn, or the supervisor that started tspod',
+    );
+  }
+  const stream = STREAMS.find(name => annotations.some(one => one.name === streamAnnotation(name)));
+  if (stream !== undefined) {
+    throw unsupported(
+      `--${stream}: fly leaves the app the standard streams of its caller`,
+      'use --stage1-name=nspawn',
     );
   }
   const foreign = annotations.find(({ name }) => name.startsWith('coreos.com/rkt/'));

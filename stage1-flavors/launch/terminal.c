@@ -29,6 +29,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "common/close-fds.h"
 #include "common/die.h"
 #include "launch.h"
 
@@ -268,6 +269,10 @@ void run_terminal(const struct step *step)
         if (relay.signals < 0 || relay.output < 0)
             die_errno("can't make a terminal");
         before_death = restore_before_death;
+        /* The pod's lock above all, which the child lets go in time. */
+        int kept[] = { relay.signals, relay.channel, relay.output, relay.input };
+        if (close_all_but(kept, relay.input >= 0 ? 4 : 3) < 0)
+            die_errno("can't make a terminal");
         carry();
     }
     close(ends[0]);

@@ -94,6 +94,7 @@ export function appSteps(pod: Pod, app: PodApp, isolation: Isolation): readonly 
     ...(app.app.environment ?? []).map(({ name, value }): Step => ['env', `${name}=${value}`]),
     ['env-from-user'],
     ['env-pass', 'TERM', 'LISTEN_FDS', 'LISTEN_PID', 'LISTEN_FDNAMES'],
+    ['own-terminal'],
     ['workdir', app.app.workingDirectory || '/'],
     ['exec', ...app.app.exec],
   ];

@@ -1,7 +1,8 @@
 /** What nspawn refuses, by name, before anything is written. */
 import type { NameValue } from '../../src/image/appc.ts';
-import { MUTABLE_ANNOTATION } from '../../src/pod/mutable.ts';
+import { isMutable, MUTABLE_ANNOTATION } from '../../src/pod/mutable.ts';
 import type { Pod } from '../../src/pod/pod.ts';
+import { inheritsAny, STREAMS, streamAnnotation, streamModes } from '../../src/pod/streams.ts';
 import { annotationsOf, unsupported } from '../isolation.ts';
 import { planCgroups } from './cgroups.ts';
 import { findNspawn } from './command.ts';
@@ -11,6 +12,8 @@ import { confinedIsolation } from './isolation.ts';
 const MAX_SLOTS = 1000;
 /** Below these the pod's own trees are mounted: what lies there would be hidden, or reach into them. */
 const OWN_TREES = ['/proc', '/sys', '/dev'];
+
+const STREAM_ANNOTATIONS: ReadonlySet<string> = new Set(STREAMS.map(streamAnnotation));
 
 /** @throws TspodError 'unsupported' that names the option, isolator or field */
 export function check(pod: Pod): void {
@@ -55,7 +58,14 @@ export function check(pod: Pod): void {
     const [other] = isolation.others;
     if (other !== undefined)
       throw unsupported(`isolator ${other} of ${what}: it can't be enforced`);
-    refuseForeign(annotationsOf(pod, app));
+    const annotations = annotationsOf(pod, app);
+    refuseForeign(annotations.filter(({ name }) => !STREAM_ANNOTATIONS.has(name)));
+    const modes = streamModes(annotations, options.interactive);
+    if (inheritsAny(modes) && isMutable(manifest))
+      throw unsupported(
+        `${what}: an app that comes into a running pod can't have the streams of who made it`,
+        'use stream, tty, log or null',
+      );
   }
   planCgroups(pod);
   if (slots > MAX_SLOTS) throw unsupported(`the pod has over ${MAX_SLOTS} mounts`);

@@ -3,6 +3,8 @@ import { existsSync } from 'node:fs';
 import { TspodError } from '../../src/errors.ts';
 import { isMutable } from '../../src/pod/mutable.ts';
 import type { Pod } from '../../src/pod/pod.ts';
+import { inheritsAny, streamModes } from '../../src/pod/streams.ts';
+import { annotationsOf } from '../isolation.ts';
 import { hostPlace, type Place } from './host.ts';
 import { confinedIsolation } from './isolation.ts';
 import { TREE } from './stage1-tree.ts';
@@ -16,6 +18,13 @@ export function findNspawn(): string {
   throw new TspodError('unsupported', 'flavor nspawn: there is no systemd-nspawn', {
     hint: 'install it (Debian: systemd-container), or use --stage1-name=fly',
   });
+}
+
+/** Whether an app has a standard stream of whoever runs the pod. */
+export function usesCaller(pod: Pod): boolean {
+  return pod.apps.some(app =>
+    inheritsAny(streamModes(annotationsOf(pod, app), pod.options.interactive)),
+  );
 }
 
 export function nspawnCommand(pod: Pod): readonly string[] {
@@ -38,7 +47,7 @@ export function nspawnCommand(pod: Pod): readonly string[] {
     '--settings=no',
     // SIGTERM for us is a graceful stop for init.
     '--kill-signal=SIGTERM',
-    `--console=${options.interactive ? 'autopipe' : 'pipe'}`,
+    `--console=${usesCaller(pod) ? 'autopipe' : 'pipe'}`,
     '--',
     '/init',
     'init',

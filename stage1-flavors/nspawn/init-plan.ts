@@ -2,6 +2,7 @@
 import type { Step } from '../../src/pod/launch-plan.ts';
 import { isMutable } from '../../src/pod/mutable.ts';
 import type { Pod, PodApp } from '../../src/pod/pod.ts';
+import { streamModes } from '../../src/pod/streams.ts';
 import { appSupervision, podSupervision } from '../../src/pod/supervision.ts';
 import { annotationsOf } from '../isolation.ts';
 import type { Limit } from '../limits.ts';
@@ -35,7 +36,7 @@ export function appInitSteps(
   app: PodApp,
   cgroups: PodCgroups = planCgroups(pod),
 ): readonly Step[] {
-  const { interactive } = pod.options;
+  const { stdin, stdout, stderr } = streamModes(annotationsOf(pod, app), pod.options.interactive);
   const { restart, stopSeconds, stopSignal } = appSupervision(annotationsOf(pod, app));
   return [
     ['app', app.name],
@@ -48,9 +49,9 @@ export function appInitSteps(
     ...(app.app.eventHandlers ?? []).map(
       ({ name }): Step => [name, `${plansInside(app.name)}/${name}`],
     ),
-    ['stdin', interactive ? 'inherit' : 'null'],
-    ['stdout', interactive ? 'inherit' : 'log'],
-    ['stderr', interactive ? 'inherit' : 'log'],
+    ['stdin', stdin],
+    ['stdout', stdout],
+    ['stderr', stderr],
     hasJournal()
       ? ['log', 'journal']
       : ['log', 'file', `/rkt/logs/${app.name}.log`, LOG_BYTES, LOGS_KEPT],
