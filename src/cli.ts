@@ -151,6 +151,22 @@ export const COMMANDS: readonly Command[] = [
     },
   },
   {
+    path: 'attach',
+    flags: FLAGS.attach,
+    usage: '[--app=NAME] [--mode=MODE] POD',
+    about: 'Connect this terminal with the standard streams of an app',
+    more: `${UUID_NOTE} The app must have been run with --stdin, --stdout or --stderr as stream or tty. At a terminal ctrl-p,ctrl-q ends attaching and leaves the app alone.`,
+    run: async (context, { flags, positionals }) => {
+      const { attachCommand } = await others();
+      return attachCommand(context, {
+        pod: onePod(context, positionals, flags),
+        app: flags.text('app'),
+        mode: flags.textOr('mode', 'auto'),
+        detachKeys: flags.textOr('detach-keys', ''),
+      });
+    },
+  },
+  {
     path: 'logs',
     wholeName: true,
     flags: FLAGS.logs,

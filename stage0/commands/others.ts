@@ -5,6 +5,7 @@ export { run as appAddCommand } from './app-add.ts';
 export { list as appListCommand, status as appStatusCommand } from './app-list.ts';
 export { run as appRmCommand } from './app-rm.ts';
 export { start as appStartCommand, stop as appStopCommand } from './app-start.ts';
+export { run as attachCommand } from './attach.ts';
 export { run as catManifestCommand } from './cat-manifest.ts';
 export { run as configCommand } from './config.ts';
 export { run as doctorCommand } from './doctor.ts';

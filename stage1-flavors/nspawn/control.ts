@@ -2,7 +2,7 @@
  * The client of init's control socket (docs/stage2-init.md): one connection, one request, one answer.
  *
  * The path of a socket is limited to 107 bytes (unix(7)), a pod's folder is not: the socket is named through
- * the descriptor of the folder that it lies in.
+ * a descriptor, and what was opened is what is connected to.
  */
 import { closeSync, constants, openSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
@@ -11,6 +11,8 @@ import { errnoOf, systemError, TspodError } from '../../src/errors.ts';
 import { encodePlan, PLAN_MAGIC } from '../../src/pod/launch-plan.ts';
 import { TREE } from './stage1-tree.ts';
 
+/** open(2); Node has no name for it. */
+const O_PATH = 0o10000000;
 /** Both ways, without the length. */
 const MAX_MESSAGE = 64 * 1024;
 const LENGTH = 4;
@@ -63,15 +65,16 @@ export async function connectIn(path: string, name: string): Promise<Socket> {
       hint: 'it has ended or has not begun yet: see status',
       cause,
     });
-  let folder: number;
+  const where = join(path, name);
+  let fd: number;
   try {
-    folder = openSync(path, constants.O_DIRECTORY | constants.O_NOFOLLOW);
+    fd = openSync(where, O_PATH | constants.O_NOFOLLOW);
   } catch (error) {
-    throw errnoOf(error) === 'ENOENT' ? nobody(error) : systemError(`can't open ${path}`, error);
+    throw errnoOf(error) === 'ENOENT' ? nobody(error) : systemError(`can't open ${where}`, error);
   }
   try {
     return await new Promise((resolve, reject) => {
-      const socket = connect({ path: `/proc/self/fd/${folder}/${name}` });
+      const socket = connect({ path: `/proc/self/fd/${fd}`, allowHalfOpen: true });
       socket.once('error', reject);
       socket.once('connect', () => {
         socket.off('error', reject);
@@ -82,9 +85,9 @@ export async function connectIn(path: string, name: string): Promise<Socket> {
     const errno = errnoOf(error);
     throw errno === 'ENOENT' || errno === 'ECONNREFUSED'
       ? nobody(error)
-      : systemError(`can't connect to ${join(path, name)}`, error);
+      : systemError(`can't connect to ${where}`, error);
   } finally {
-    closeSync(folder);
+    closeSync(fd);
   }
 }
 
@@ -94,7 +97,7 @@ function answerOf(socket: Socket, request: string, timeoutMs: number): Promise<B
     const timer = Number.isFinite(timeoutMs) ? setTimeout(late, timeoutMs) : undefined;
     function end(): void {
       clearTimeout(timer);
-      socket.off('data', take).off('error', fail).off('close', fail);
+      socket.off('data', take).off('error', fail).off('end', fail).off('close', fail);
     }
     function late(): void {
       end();
@@ -122,7 +125,7 @@ function answerOf(socket: Socket, request: string, timeoutMs: number): Promise<B
         resolve(got.subarray(LENGTH));
       }
     }
-    socket.on('data', take).on('error', fail).on('close', fail);
+    socket.on('data', take).on('error', fail).on('end', fail).on('close', fail);
   });
 }
 

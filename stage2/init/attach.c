@@ -242,10 +242,11 @@ static void client_ready(struct watch *watch, uint32_t events)
         set_events(client);
 }
 
-static void refuse(int fd, const char *why)
+/* Nothing is said where output is expected. */
+static void refuse(int fd, bool busy)
 {
-    if (send(fd, why, strlen(why), MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
-        say("can't tell who attaches that it is %s", why);
+    if (busy && send(fd, "busy\n", 5, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+        say("can't tell who attaches that somebody else does: %s", strerror(errno));
     close(fd);
 }
 
@@ -257,7 +258,7 @@ static void listener_ready(struct watch *watch, uint32_t events)
     if (fd < 0)
         return;
     if (port->count >= (port->kind == PORT_INPUT ? 1 : MOST)) {
-        refuse(fd, "busy\n");
+        refuse(fd, port->kind == PORT_INPUT);
         return;
     }
     struct attached *client = spare;
@@ -266,7 +267,7 @@ static void listener_ready(struct watch *watch, uint32_t events)
     else
         client = malloc(sizeof *client);
     if (!client) {
-        refuse(fd, "busy\n");
+        refuse(fd, false);
         return;
     }
     client->watch = (struct watch){ client_ready, fd };
