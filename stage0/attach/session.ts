@@ -43,9 +43,9 @@ export async function attach(options: SessionOptions): Promise<SessionEnd> {
     const input = targets.length > 0 ? sendInput(targets, options, terminal) : undefined;
     const written = stdin === undefined ? undefined : untilClosed(stdin, app);
     // Whose input has ended still waits for the output; with nothing but input that is all there is.
-    const over = outputs.length > 0 ? Promise.all(outputs) : written;
+    const over = outputs.length > 0 ? Promise.all(outputs) : Promise.resolve(written);
     const end = await Promise.race([
-      Promise.all([over]).then((): SessionEnd => 'ended'),
+      over.then((): SessionEnd => 'ended'),
       ...(input === undefined ? [] : [input]),
       // Only its failure counts.
       ...(written === undefined ? [] : [written.then(() => new Promise<never>(() => undefined))]),

@@ -9,16 +9,10 @@ import type { Pod, PodApp } from '../../src/pod/pod.ts';
 import { nameFiles } from '../name-files.ts';
 import { rootSteps } from '../root-steps.ts';
 import { holdVolume, ownFolders, placeVolume } from '../volume-steps.ts';
-<<<<<<< HEAD
 import { planCgroups } from './cgroups.ts';
-import { nspawnCommand } from './command.ts';
+import { nspawnCommand, usesCaller } from './command.ts';
 import { hasJournal, JOURNAL_SOCKET } from './host.ts';
 import { JOURNAL_INSIDE, PROGRAMS, TREE } from './stage1-tree.ts';
-=======
-import { cgroupSteps } from './cgroups.ts';
-import { nspawnCommand, usesCaller } from './command.ts';
-import { PROGRAMS, TREE } from './stage1-tree.ts';
->>>>>>> 2b660ae (Stream modes of apps by flag and annotation; --interactive has a terminal of the pod's own)
 
 /** statfs(2) */
 const TMPFS_MAGIC = 0x01021994;
@@ -48,12 +42,9 @@ export function launchSteps(pod: Pod): readonly Step[] {
   return [
     ['program', options.program],
     ...(options.debug ? ([['debug']] satisfies Step[]) : []),
-<<<<<<< HEAD
-    ...cgroups.before,
-=======
     // No app ever has the caller's own terminal.
     ...(usesCaller(pod) ? ([['terminal']] satisfies Step[]) : []),
->>>>>>> 2b660ae (Stream modes of apps by flag and annotation; --interactive has a terminal of the pod's own)
+    ...cgroups.before,
     ['supervise', '-', 'pod', ...(options.finish ?? [])],
     ...hold,
     ['unshare', 'mount'],

@@ -212,7 +212,6 @@ describe('flags', () => {
       }
     }
     expect(seen).toContain('mds-register');
-    expect(seen).toContain('stdin');
   });
 
   test('a refused switch may be spelt out as off', () => {
