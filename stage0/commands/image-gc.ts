@@ -22,7 +22,12 @@ export interface ImageGcArgs {
   };
 }
 
-export async function run(context: Context, { flags }: ImageGcArgs): Promise<number> {
+export async function run(context: Context, { flags, positionals }: ImageGcArgs): Promise<number> {
+  if (positionals[0] !== undefined) {
+    throw new TspodError('usage', `image gc: takes no arguments, not "${positionals[0]}"`, {
+      hint: 'to remove one image use "image rm"',
+    });
+  }
   const graceMs = parseDuration(flags.gracePeriod, 'image gc: --grace-period');
   const maxBytes = flags.maxSize === undefined ? undefined : parseSize(flags.maxSize);
   const store = openStore(context.dir, { forms: layerForms(context.dir) });

@@ -7,11 +7,12 @@ import {
   lstatSync,
   mkdirSync,
   openSync,
+  realpathSync,
   renameSync,
   rmSync,
 } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
-import { systemError, TspodError } from '../../src/errors.ts';
+import { errnoOf, systemError, TspodError } from '../../src/errors.ts';
 import { removeTree } from '../../src/store/remove-tree.ts';
 import { native } from '../../src/sys/native.ts';
 
@@ -21,7 +22,13 @@ function besides(path: string): string {
 
 /** @throws TspodError 'usage' with rkt's message when it is there and may not be replaced */
 export function checkTarget(what: string, path: string, overwrite: boolean): void {
-  if (overwrite || !existsSync(path)) return;
+  if (!existsSync(path)) return;
+  if (overwrite) {
+    // What is replaced goes with all that is in it.
+    const inside = `${realpathSync(path)}/`.replace('//', '/');
+    if (!`${process.cwd()}/`.startsWith(inside)) return;
+    throw new TspodError('usage', `${what}: can't replace ${path}: the working folder is in it`);
+  }
   const kind = what === 'image export' ? 'file' : 'directory';
   throw new TspodError('usage', `${what}: output ${kind} exists (try --overwrite)`);
 }
@@ -40,7 +47,7 @@ export async function writeFileAside(
   try {
     fd = openSync(aside, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o644);
   } catch (error) {
-    throw systemError(`can't write ${path}`, error);
+    throw noFolder(path, error) ?? systemError(`can't write ${path}`, error);
   }
   try {
     await write(fd);
@@ -68,9 +75,16 @@ export async function makeFolderAside(
     await fill(aside);
     if (existsSync(target)) renameSync(target, old);
     renameSync(aside, target);
-    removeTree(old);
   } catch (error) {
+    if (existsSync(old) && !existsSync(target)) renameSync(old, target);
     removeTree(aside);
-    throw systemError(`can't make ${path}`, error);
+    throw noFolder(path, error) ?? systemError(`can't make ${path}`, error);
   }
+  removeTree(old);
+}
+
+function noFolder(path: string, error: unknown): TspodError | undefined {
+  const folder = dirname(resolve(path));
+  if (errnoOf(error) !== 'ENOENT' || existsSync(folder)) return undefined;
+  return new TspodError('not-found', `can't write ${path}: there is no folder ${folder}`);
 }

@@ -59,7 +59,8 @@ export function openArchiveFiles(fd: number, shown: string): ArchiveFiles {
   } catch (error) {
     closeSync(fd);
     if (error instanceof TspodError && error.code === 'unpack') {
-      throw new TspodError('protocol', `${shown}: not a tar of images: ${error.message}`);
+      const why = error.message.replace(/^layer entry at offset 0: .*/s, 'it is no tar archive');
+      throw new TspodError('protocol', `${shown}: not a tar of images: ${why}`);
     }
     throw systemError(`${shown}: can't read it`, error);
   }

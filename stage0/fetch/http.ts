@@ -340,7 +340,7 @@ function connectionError(url: URL, error: unknown): TspodError {
     case 'ECONNREFUSED': {
       const refused = network(
         'connection refused',
-        proxy === undefined ? 'is the registry running, and is this its port?' : undefined,
+        proxy === undefined ? 'is the server running, and is this its port?' : undefined,
       );
       return proxy === undefined ? withoutTls(refused) : refused;
     }

@@ -93,6 +93,11 @@ test.each([
   [['version', '--format=x'], /^tspod: --format: "x" is unknown/],
   [['gc', '--grace-period=x'], /^tspod: gc: --grace-period: "x" is not a duration;/],
   [['gc', 'ffffffff'], /^tspod: gc: takes no arguments, not "ffffffff";/],
+  [['image', 'gc', 'web'], /^tspod: image gc: takes no arguments, not "web";/],
+  [
+    ['image', 'extract', '--overwrite', 'web', '.'],
+    /^tspod: image extract: can't replace \.: the working folder is in it$/,
+  ],
   [['run'], /^tspod: must provide at least one image or specify the pod manifest$/],
   [['run', '--name=x', 'a'], /^tspod: --name must follow an image$/],
   [['run', '--', 'x'], /^tspod: an image is required before any app arguments$/],

@@ -63,8 +63,12 @@ describe('what fly refuses, by name', () => {
     ['--private-users', { args: { privateUsers: true }, overlay: false }],
     ['--mds-register', { args: { mdsRegister: true } }],
     [
-      'annotation coreos.com/rkt/stage2/stdin',
+      '--stdin: fly leaves the app the standard streams of its caller',
       { flags: { annotations: ['coreos.com/rkt/stage2/stdin=tty'] } },
+    ],
+    [
+      'annotation coreos.com/rkt/stage2/other',
+      { flags: { annotations: ['coreos.com/rkt/stage2/other=x'] } },
     ],
   ])('%s', (words, wanted) => {
     expect(() => fly.check(assemble(wanted))).toThrow(words);

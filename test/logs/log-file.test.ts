@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { LogFile } from '../../stage0/logs/log-file.ts';
+import { cases } from '../support/fuzz.ts';
 
 let dir: string;
 let file: LogFile;
@@ -114,7 +115,7 @@ test('whatever a writer does, no line is lost, doubled or out of order', () => {
       expect(got).toEqual(Array.from({ length: written }, (_, index) => String(index)));
       expect(reader.missed).toBe(false);
     }),
-    { numRuns: 100 },
+    { numRuns: cases(100) },
   );
 });
 

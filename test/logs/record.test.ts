@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { journalWords, parseEntry } from '../../stage0/logs/journal.ts';
 import { merge, tail } from '../../stage0/logs/merge.ts';
 import { Joiner, type LogRecord, parseRecord } from '../../stage0/logs/record.ts';
+import { cases } from '../support/fuzz.ts';
 
 const TIME = '2026-01-02T03:04:05.123456789Z';
 
@@ -44,6 +45,7 @@ describe('a line of a file', () => {
         expect(found?.whole).toBe(whole);
         parseRecord(Buffer.from(bytes), 'a');
       }),
+      { numRuns: cases(100) },
     );
   });
 });
@@ -95,14 +97,23 @@ describe('an entry of the journal', () => {
   });
 
   test('any JSON and any text is an entry or none', () => {
-    fc.assert(fc.property(fc.json(), text => void parseEntry(text)));
-    fc.assert(fc.property(fc.string(), text => void parseEntry(text)));
+    fc.assert(
+      fc.property(fc.json(), text => void parseEntry(text)),
+      { numRuns: cases(100) },
+    );
+    fc.assert(
+      fc.property(fc.string(), text => void parseEntry(text)),
+      { numRuns: cases(100) },
+    );
     const values = fc.record({
       __REALTIME_TIMESTAMP: fc.oneof(fc.string(), fc.nat().map(String)),
       TSPOD_APP: fc.jsonValue(),
       MESSAGE: fc.jsonValue(),
     });
-    fc.assert(fc.property(values, value => void parseEntry(JSON.stringify(value))));
+    fc.assert(
+      fc.property(values, value => void parseEntry(JSON.stringify(value))),
+      { numRuns: cases(100) },
+    );
   });
 
   test('journalctl is asked for this pod, from the second on', () => {
@@ -141,5 +152,6 @@ test('the last lines', () => {
       const all = Array.from({ length }, (_, index) => record(String(index)));
       expect(tail(all, count)).toEqual(count === 0 ? [] : all.slice(-count));
     }),
+    { numRuns: cases(100) },
   );
 });

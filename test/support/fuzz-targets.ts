@@ -30,6 +30,9 @@ export const FUZZ_TARGETS: readonly { readonly file: string; readonly what: stri
   { file: 'test/assemble/seccomp.test.ts', what: 'seccomp filters, run by an interpreter' },
   { file: 'test/launch/fuzz.test.ts', what: 'launch plans and app plans (C, with sanitizers)' },
   { file: 'test/stage2/init-control.test.ts', what: "the control socket of stage2's init" },
+  { file: 'test/export/merge.test.ts', what: 'layers of any entries merged into one tar' },
+  { file: 'test/logs/log-file.test.ts', what: 'log files, rotated and cut anywhere' },
+  { file: 'test/logs/record.test.ts', what: 'log lines and journal records' },
   {
     file: 'test/store/model.test.ts',
     what: 'sequences of operations on the store, against a model',
