@@ -133,6 +133,9 @@ export class Sandbox {
   /** Ends what still runs, removes the data folder and the cgroups of pods. */
   async close(): Promise<void> {
     await this.endAll();
+    // those of a pod whose parent was killed take a moment to follow
+    for (let tries = 0; tries < 40 && processesOf(this.root).length > 0; tries++)
+      await new Promise(resolve => setTimeout(resolve, 50));
     this.removeCgroups();
     rmSync(this.root, { recursive: true, force: true });
   }
@@ -162,11 +165,7 @@ export class Sandbox {
   /** What a test that failed has left: cgroups of pods that nobody can collect any more. */
   removeCgroups(): void {
     for (const cgroup of this.#ownCgroups()) {
-      try {
-        rmdirSync(cgroup);
-      } catch {
-        // a process is still in it: leftovers names that
-      }
+      removeCgroup(cgroup);
     }
   }
 
@@ -178,6 +177,17 @@ export class Sandbox {
     if (found.length === 0) return [];
     const others = podsOfOthers(this.root);
     return found.filter(cgroup => !others.has(cgroup.slice(-36)));
+  }
+}
+
+/** With what systemd-nspawn made below it. */
+function removeCgroup(folder: string): void {
+  try {
+    for (const entry of readdirSync(folder, { withFileTypes: true }))
+      if (entry.isDirectory()) removeCgroup(join(folder, entry.name));
+    rmdirSync(folder);
+  } catch {
+    // a process is still in it: leftovers names that
   }
 }
 
