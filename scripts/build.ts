@@ -2,7 +2,7 @@
  * Builds dist/: the bundle (esbuild, one chunk per lazily imported part), and the C parts with `cc`
  * alone. Run by `npm ci` (as its prepare step) and by `npm run build`.
  */
-import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build, type Metafile, type Plugin } from 'esbuild';
@@ -17,16 +17,17 @@ mkdirSync('dist', { recursive: true });
 
 /**
  * Modules of Node as the bundle gets them. Slow ones are loaded at the first call (scripts/lazy/README.md); of the
- * others each name is taken from process.getBuiltinModule, because an `import` looks at all their exports,
- * and a look at `fs.promises` loads the streams: 3 ms. Packages keep their imports.
+ * others each name is taken from process.getBuiltinModule, because an `import` looks at all their exports, and a
+ * look at those that Node itself makes at the first look (`fs.promises`, `fs.ReadStream`) loads the streams:
+ * 3 ms. Packages keep their imports.
  */
 const builtins: Plugin = {
   name: 'builtins',
   setup({ onLoad, onResolve }) {
     // See notices.ts: a file of its own beside the bundle, as it comes.
     onResolve({ filter: /^openpgp$/ }, () => ({ path: `./${OPENPGP_FILE}`, external: true }));
-    onResolve({ filter: /^node:/ }, ({ path, importer }) => {
-      if (importer.includes('/node_modules/')) return undefined;
+    onResolve({ filter: /^node:/ }, ({ path, importer, kind }) => {
+      if (importer.includes('/node_modules/') || kind === 'dynamic-import') return undefined;
       const lazy = join(root, 'scripts/lazy', `${path.slice('node:'.length).replace('/', '-')}.ts`);
       if (existsSync(lazy)) return { path: lazy, sideEffects: false };
       return { path, namespace: 'builtin' };
@@ -34,7 +35,7 @@ const builtins: Plugin = {
     onLoad({ filter: /.*/, namespace: 'builtin' }, async ({ path }) => {
       const module: object = await import(path);
       const names = Object.keys(module).filter(
-        name => /^[a-z]\w*$/i.test(name) && !SKIPPED.has(name),
+        name => /^[a-z]\w*$/i.test(name) && name !== 'default' && !isLazy(module, name),
       );
       return {
         contents: [
@@ -47,8 +48,29 @@ const builtins: Plugin = {
   },
 };
 
-/** Lazy ones, and `default`, which is no name. */
-const SKIPPED: ReadonlySet<string> = new Set(['default', 'promises']);
+/**
+ * What a package loads later is a part of the tool as any other (stage0/hot.ts). With one part that does not share the
+ * hot chunk, the bundler's own helpers become a chunk more, that every command loads.
+ */
+const laterParts: Plugin = {
+  name: 'later-parts',
+  setup({ onLoad }) {
+    onLoad(
+      { filter: /node_modules\/node-fetch\/src\/utils\/multipart-parser\.js$/ },
+      ({ path }) => ({
+        contents: `import ${JSON.stringify(join(root, 'stage0/hot.ts'))};\n${readFileSync(path, 'utf8')}`,
+        loader: 'js',
+      }),
+    );
+  },
+};
+
+/** Whether the module has a getter there. An import of such a name fails the build. */
+function isLazy(module: object, name: string): boolean {
+  const real: unknown = Reflect.get(module, 'default');
+  if (typeof real !== 'object' || real === null) return false;
+  return Object.getOwnPropertyDescriptor(real, name)?.get !== undefined;
+}
 
 async function buildBundle(name: string, source: string): Promise<Metafile> {
   const result = await build({
@@ -56,7 +78,7 @@ async function buildBundle(name: string, source: string): Promise<Metafile> {
     outdir: 'dist',
     bundle: true,
     splitting: true,
-    plugins: [builtins],
+    plugins: [builtins, laterParts],
     format: 'esm',
     platform: 'node',
     target: 'node24',
