@@ -18,8 +18,8 @@ mkdirSync('dist', { recursive: true });
 /**
  * Modules of Node as the bundle gets them. Slow ones are loaded at the first call (scripts/lazy/README.md); of the
  * others each name is taken from process.getBuiltinModule, because an `import` looks at all their exports, and a
- * look at those that Node itself makes at the first look (`fs.promises`, `fs.ReadStream`) loads the streams:
- * 3 ms. Packages keep their imports.
+ * look at those that Node itself makes at the first look loads the streams (`fs.promises`, `fs.ReadStream`; 3 ms)
+ * or undici (`http.WebSocket`; 25 ms). Packages keep their other imports.
  */
 const builtins: Plugin = {
   name: 'builtins',
@@ -27,7 +27,10 @@ const builtins: Plugin = {
     // See notices.ts: a file of its own beside the bundle, as it comes.
     onResolve({ filter: /^openpgp$/ }, () => ({ path: `./${OPENPGP_FILE}`, external: true }));
     onResolve({ filter: /^node:/ }, ({ path, importer, kind }) => {
-      if (importer.includes('/node_modules/') || kind === 'dynamic-import') return undefined;
+      if (kind !== 'import-statement') return undefined;
+      if (importer.includes('/node_modules/')) {
+        return path === 'node:http' ? { path, namespace: 'builtin' } : undefined;
+      }
       const lazy = join(root, 'scripts/lazy', `${path.slice('node:'.length).replace('/', '-')}.ts`);
       if (existsSync(lazy)) return { path: lazy, sideEffects: false };
       return { path, namespace: 'builtin' };
@@ -40,6 +43,7 @@ const builtins: Plugin = {
       return {
         contents: [
           `const module = process.getBuiltinModule(${JSON.stringify(path)});`,
+          'export default module;',
           ...names.map(name => `export const ${name} = module.${name};`),
         ].join('\n'),
         loader: 'js',

@@ -1,5 +1,5 @@
 /** Regular files into a tar, one after another: what layouts and docker-archives are made of. */
-import { Header } from 'tar';
+import { Header } from 'tar/header';
 import { writeAll } from './write-all.ts';
 
 const BLOCK = 512;
