@@ -30,6 +30,7 @@
 #include <unistd.h>
 
 #include "common/close-fds.h"
+#include "digest-file.h"
 #include "start-state.h"
 #include "unpack-filter.h"
 #include "write-queue.h"
@@ -658,6 +659,117 @@ FUNCTION(js_drain_writes, 0)
     return NULL;
 }
 
+/* --- files that a thread writes and hashes --- */
+
+/* What napi holds: the file, and the buffers that are under way. */
+struct held_file {
+    struct digest_file *file;
+    napi_ref buffers[DIGEST_FILE_JOBS];
+    size_t added, released;
+    bool ended;
+};
+
+static void release(napi_env env, struct held_file *held, size_t done)
+{
+    while (held->released < done)
+        napi_delete_reference(env, held->buffers[held->released++ % DIGEST_FILE_JOBS]);
+}
+
+static void finalize_digest_file(napi_env env, void *data, void *unused)
+{
+    (void)unused;
+    struct held_file *held = data;
+    digest_file_free(held->file);
+    release(env, held, held->added);
+    free(held);
+}
+
+static const napi_type_tag digest_file_tag = { 0x5f3c8a1be2d94760, 0x9a41c7d20be8f635 };
+
+static struct held_file *arg_digest_file(call *c, int index)
+{
+    void *held = NULL;
+    bool is_one = false;
+    napi_valuetype type;
+    if (napi_typeof(c->env, c->value[index], &type) != napi_ok || type != napi_external ||
+        napi_check_object_type_tag(c->env, c->value[index], &digest_file_tag, &is_one) != napi_ok ||
+        !is_one || napi_get_value_external(c->env, c->value[index], &held) != napi_ok ||
+        ((struct held_file *)held)->ended)
+        bad_argument(c, index, "an open digest file");
+    return held;
+}
+
+FUNCTION(js_digest_file, 2)
+{
+    int fd = arg_fd(c, 0);
+    struct path name_text;
+    const char *name = arg_path(c, 1, &name_text);
+    if (c->failed)
+        return NULL;
+    bool sha512 = strcmp(name, "sha512") == 0;
+    if (!sha512 && strcmp(name, "sha256") != 0) {
+        bad_argument(c, 1, "sha256 or sha512");
+        return NULL;
+    }
+    struct held_file *held = calloc(1, sizeof *held);
+    if (!held)
+        return fail(c, ENOMEM, "malloc", NULL);
+    held->file = digest_file_start(fd, sha512);
+    if (!held->file) {
+        int err = errno;
+        free(held);
+        return fail(c, err, "digest_file_start", NULL);
+    }
+    napi_value external;
+    if (napi_create_external(c->env, held, finalize_digest_file, NULL, &external) != napi_ok) {
+        digest_file_free(held->file);
+        free(held);
+        return fail(c, ENOMEM, "malloc", NULL);
+    }
+    napi_type_tag_object(c->env, external, &digest_file_tag);
+    return external;
+}
+
+FUNCTION(js_digest_file_write, 2)
+{
+    struct held_file *held = arg_digest_file(c, 0);
+    const void *data = NULL;
+    size_t length = 0;
+    if (!c->failed && !bytes_of(c, c->value[1], &data, &length))
+        bad_argument(c, 1, "a Uint8Array");
+    if (c->failed || length == 0)
+        return c->failed ? NULL : undefined(c);
+    /* Which job a full file waits for is its oldest: then its reference can be released. */
+    digest_file_wait(held->file);
+    release(c->env, held, digest_file_done(held->file));
+    napi_ref *buffer = &held->buffers[held->added % DIGEST_FILE_JOBS];
+    if (napi_create_reference(c->env, c->value[1], 1, buffer) != napi_ok)
+        return fail(c, ENOMEM, "malloc", NULL);
+    held->added++;
+    digest_file_add(held->file, data, length);
+    return undefined(c);
+}
+
+FUNCTION(js_digest_file_end, 1)
+{
+    struct held_file *held = arg_digest_file(c, 0);
+    if (c->failed)
+        return NULL;
+    held->ended = true;
+    unsigned char digest[DIGEST_MAX_BYTES];
+    size_t length = digest_file_end(held->file, digest);
+    int err = errno;
+    release(c->env, held, held->added);
+    if (length == 0)
+        return fail(c, err, "write", NULL);
+    char hex[2 * DIGEST_MAX_BYTES + 1];
+    for (size_t i = 0; i < length; i++)
+        snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+    napi_value text;
+    napi_create_string_latin1(c->env, hex, 2 * length, &text);
+    return text;
+}
+
 FUNCTION(js_chroot, 1)
 {
     struct path path_text;
@@ -778,6 +890,8 @@ NAPI_MODULE_INIT()
         { "pidfdSend", js_pidfd_send },  { "statfsType", js_statfs_type },
         { "umask", js_umask },           { "queueWrite", js_queue_write },
         { "queueFile", js_queue_file },  { "drainWrites", js_drain_writes },
+        { "digestFile", js_digest_file }, { "digestFileWrite", js_digest_file_write },
+        { "digestFileEnd", js_digest_file_end },
     };
     for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
         napi_value function;

@@ -51,6 +51,7 @@ export async function buildC(root: string): Promise<void> {
       name: 'native.node',
       sources: [
         'native/addon.c',
+        'native/digest-file.c',
         'native/write-queue.c',
         'native/unpack-filter.c',
         `${common}/close-fds.c`,

@@ -8,6 +8,13 @@ import { artifact } from './artifacts.ts';
 
 export type PathLike = string | Uint8Array;
 
+/** A handle of the addon's. */
+export interface DigestFile {
+  readonly [kind]: 'digest file';
+}
+
+declare const kind: unique symbol;
+
 export interface Native {
   // --- locks (flock(2)); false when another open file holds it and `wait` is false
   flock(fd: number, mode: 'shared' | 'exclusive' | 'unlock', wait: boolean): boolean;
@@ -88,6 +95,16 @@ export interface Native {
    * the queued ones it was, counted from 0.
    */
   drainWrites(): void;
+
+  /**
+   * What is written to `fd` from its position on, by a thread that hashes it as well (native/digest-file.h). It has a
+   * duplicate of the descriptor. To be ended in any case.
+   */
+  digestFile(fd: number, algorithm: 'sha256' | 'sha512'): DigestFile;
+  /** The bytes are not copied: nobody may change them any more. Waits while much is under way. */
+  digestFileWrite(file: DigestFile, data: Uint8Array): void;
+  /** Waits until all is written. @returns the digest in hexadecimal. Throws the write's failure. */
+  digestFileEnd(file: DigestFile): string;
 
   // --- confinement of the unpacker's child
   chroot(path: string): void;

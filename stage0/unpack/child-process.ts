@@ -73,6 +73,8 @@ export class UnpackChild {
       // Large buffers go back to the kernel at once, instead of to a heap that never shrinks (mallopt(3)).
       env: { MALLOC_MMAP_THRESHOLD_: '131072', MALLOC_TRIM_THRESHOLD_: '1048576' },
       cwd: '/',
+      // Ctrl-C is for the one who was started, whose end is this one's (dieWithParent).
+      detached: true,
     });
     const more = this.#child.stdio[EXTRA_FD];
     if (more instanceof Writable) {

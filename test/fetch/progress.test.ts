@@ -134,9 +134,14 @@ test.each([
 
 test('Ctrl-C ends it at once, by SIGINT, with the cursor back', async () => {
   let held = false;
-  const { name } = await registry(2, () => {
-    held = true;
-  });
+  // All of them: one that came whole would be found to be no layer.
+  const { name } = await registry(
+    2,
+    () => {
+      held = true;
+    },
+    true,
+  );
   const fetching = onTerminal(24, 80, name, true);
   let seen = '';
   fetching.child.stdout?.on('data', (text: Buffer) => {

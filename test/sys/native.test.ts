@@ -1,5 +1,6 @@
 /** The addon against the system calls' own promises; what ends the process runs in a child. */
 import { spawn, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import {
   closeSync,
   constants,
@@ -16,6 +17,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { errnoOf } from '../../src/errors.ts';
 import { artifact } from '../../src/sys/artifacts.ts';
+import { openDigestFile } from '../../src/sys/digest-file.ts';
 import { native } from '../../src/sys/native.ts';
 
 const root = process.getuid?.() === 0;
@@ -108,6 +110,58 @@ describe('locks and files', () => {
     expect([...native().lgetxattr(path, 'trusted.a')]).toEqual([0, 255]);
     native().lutimes(path, -5, 1, 7, 999_999_999);
     expect(statSync(path, { bigint: true }).mtimeNs).toBe(7_999_999_999n);
+  });
+});
+
+describe('a file that a thread writes and hashes', () => {
+  test('the bytes and their digest, whatever is collected meanwhile', () => {
+    for (const algorithm of ['sha256', 'sha512'] as const) {
+      const path = join(dir, algorithm);
+      const fd = openSync(path, 'w');
+      const output = openDigestFile(fd, algorithm);
+      const hash = createHash(algorithm);
+      for (let i = 0; i < 200; i++) {
+        const piece = Buffer.alloc(i * 777, i);
+        hash.update(piece);
+        output.write(piece);
+      }
+      expect(output.end()).toBe(hash.digest('hex'));
+      output.close();
+      closeSync(fd);
+      expect(createHash(algorithm).update(readFileSync(path)).digest('hex')).toBe(
+        createHash(algorithm)
+          .update(Buffer.concat(Array.from({ length: 200 }, (_, i) => Buffer.alloc(i * 777, i))))
+          .digest('hex'),
+      );
+    }
+  });
+
+  test('nothing is the digest of nothing', () => {
+    const fd = openSync(join(dir, 'empty'), 'w');
+    const output = openDigestFile(fd, 'sha256');
+    expect(output.end()).toBe(createHash('sha256').digest('hex'));
+    closeSync(fd);
+  });
+
+  test('the disk is full: told at the end', () => {
+    const fd = openSync('/dev/full', 'w');
+    const output = openDigestFile(fd, 'sha256');
+    for (let i = 0; i < 50; i++) output.write(Buffer.alloc(100_000));
+    expect(errnoOf(errorOf(() => output.end()))).toBe('ENOSPC');
+    closeSync(fd);
+  });
+
+  test('one that has ended, and what is none, are refused', () => {
+    const fd = openSync(join(dir, 'ended'), 'w');
+    const { digestFile, digestFileEnd, digestFileWrite } = native();
+    const file = digestFile(fd, 'sha256');
+    digestFileEnd(file);
+    expect(() => digestFileEnd(file)).toThrow(TypeError);
+    expect(() => digestFileWrite(file, Buffer.alloc(1))).toThrow(TypeError);
+    expect(() => Reflect.apply(digestFileEnd, undefined, [{}])).toThrow(TypeError);
+    expect(() => Reflect.apply(digestFile, undefined, [fd, 'md5'])).toThrow(TypeError);
+    closeSync(fd);
+    expect(errnoOf(errorOf(() => digestFile(fd, 'sha256')))).toBe('EBADF');
   });
 });
 

@@ -4,13 +4,14 @@
  * is being written, without capabilities and new privileges, killed with its parent. It makes three files
  * per layer, by names of our own; no name of an archive ever becomes a path.
  *
- * One process for several layers: each Node process costs 50 MB, and what takes time (decompression) runs in
- * libuv's threads anyway.
+ * One process for several layers: each Node process costs 50 MB, and what takes time runs in other threads
+ * anyway: decompression in libuv's, hashing and writing in one of the file's own.
  */
-import { createHash } from 'node:crypto';
 import { closeSync, fstatSync, ftruncateSync, openSync, readdirSync, writeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { errnoOf, systemError } from '../../../src/errors.ts';
+import type { Compression } from '../../../src/image/oci.ts';
+import { openDigestFile } from '../../../src/sys/digest-file.ts';
 import { native } from '../../../src/sys/native.ts';
 import { usedUp } from '../../../src/sys/scavenge.ts';
 import { AciRewriter } from '../aci-rewrite.ts';
@@ -33,6 +34,8 @@ import {
 
 const BLOCK = 512;
 const PROGRESS_MS = 2000;
+/** Decoded by Node or not at all: each chunk is a buffer of its own. */
+const OTHERS_DECODE: ReadonlySet<Compression> = new Set<Compression>(['none', 'gzip', 'zstd']);
 
 function confine(root: string): void {
   process.umask(0o077);
@@ -67,17 +70,18 @@ async function index(
   working: () => void,
 ): Promise<Indexed> {
   const tar = create(`${folder}/${TAR_FILE}`);
+  const output = openDigestFile(tar, algorithm);
   try {
-    const hash = createHash(algorithm);
     const indexer = new ErofsIndexer();
     const reader = new TarReader(indexer, bounds);
     const rewriter = transform && new AciRewriter(transform, { bounds });
+    // What is made here, and what our own decoders give, is overwritten by what comes next.
+    const stays = rewriter === undefined && OTHERS_DECODE.has(compression);
     let tarBytes = 0;
     let told = performance.now();
     const take = (piece: Buffer) => {
-      hash.update(piece);
+      output.write(stays ? piece : Buffer.from(piece));
       reader.write(piece);
-      writeAll(tar, piece);
       tarBytes += piece.length;
     };
     for await (const chunk of decompress(frames.data(), compression, bounds)) {
@@ -92,6 +96,7 @@ async function index(
     }
     for (const piece of rewriter?.end() ?? []) take(piece);
     reader.end();
+    const hex = output.end();
     if (tarBytes % BLOCK !== 0) ftruncateSync(tar, tarBytes + BLOCK - (tarBytes % BLOCK));
     const metaBytes = writeMeta(`${folder}/${META_FILE}`, indexer.finish(tarBytes));
     const record: ErofsRecord = { version: 1, tarBytes, root: indexer.root };
@@ -102,11 +107,12 @@ async function index(
       closeSync(fd);
     }
     return {
-      diffId: `${algorithm}:${hash.digest('hex')}`,
+      diffId: `${algorithm}:${hex}`,
       bytes: tarBytes + metaBytes,
       entries: indexer.entries,
     };
   } finally {
+    output.close();
     closeSync(tar);
   }
 }

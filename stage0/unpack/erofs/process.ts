@@ -52,6 +52,8 @@ export class IndexProcess {
       // Large buffers go back to the kernel at once, instead of to a heap that never shrinks (mallopt(3)).
       env: { MALLOC_MMAP_THRESHOLD_: '131072', MALLOC_TRIM_THRESHOLD_: '1048576' },
       cwd: '/',
+      // Ctrl-C is for the one who was started, whose end is this one's (dieWithParent).
+      detached: true,
     });
     this.#child.stderr?.on('data', (chunk: Buffer) => {
       if (this.#errors.length < OUTPUT_CAP) this.#errors += chunk.toString('utf8');
