@@ -122,6 +122,8 @@ void kill_app_cgroup(const struct app *app);
 void write_status(const char *app, const char *suffix, const char *text);
 void remove_status(const char *app, const char *suffix);
 void write_ready(void);
+/* Whether nobody listens at NOTIFY_SOCKET any more: systemd-nspawn does as long as it lives. */
+bool parent_is_gone(void);
 
 /* streams.c */
 /* Before the fork; app->phase says for what. False with *error set. */

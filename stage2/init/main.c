@@ -143,6 +143,9 @@ static void set_up(void)
     /* systemd-nspawn killed must not leave the pod behind. Its helper that forked us has ended by now. */
     if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
         die_errno("can't end with the pod's parent");
+    /* What died before that sent no signal, and from in here its number can't be seen: its socket tells. */
+    if (parent_is_gone())
+        _exit(128 + SIGKILL);
     if (getpid() != 1 && prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
         die_errno("can't adopt orphans");
     if (pod.hostname && sethostname(pod.hostname, strlen(pod.hostname)) < 0)

@@ -38,27 +38,38 @@ void remove_status(const char *app, const char *suffix)
         say("app \"%s\": can't remove its old status: %s", app, strerror(errno));
 }
 
-/* sd_notify(3). Under systemd-nspawn the socket is its own, and it tells the unit's manager. */
-static void notify(const char *text)
+/* sd_notify(3). Under systemd-nspawn the socket is its own, and it tells the unit's manager. False with errno set. */
+static bool notify(const char *text)
 {
     const char *path = getenv("NOTIFY_SOCKET");
     struct sockaddr_un address = { .sun_family = AF_UNIX };
     if (!path || (path[0] != '/' && path[0] != '@') || strlen(path) >= sizeof address.sun_path)
-        return;
+        return true;
     memcpy(address.sun_path, path, strlen(path));
     socklen_t length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path) + (path[0] == '/'));
     if (path[0] == '@')
         address.sun_path[0] = '\0';
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || sendto(fd, text, strlen(text), MSG_NOSIGNAL, (struct sockaddr *)&address, length) < 0)
-        say("can't say that the pod is ready: %s", strerror(errno));
-    if (fd >= 0)
-        close(fd);
+    if (fd < 0)
+        return false;
+    /* Without a text: whether anybody listens. */
+    bool done = text ? sendto(fd, text, strlen(text), MSG_NOSIGNAL, (struct sockaddr *)&address, length) >= 0
+                     : connect(fd, (struct sockaddr *)&address, length) == 0;
+    int err = errno;
+    close(fd);
+    errno = err;
+    return done;
+}
+
+bool parent_is_gone(void)
+{
+    return !notify(NULL) && errno == ECONNREFUSED;
 }
 
 void write_ready(void)
 {
-    notify("READY=1");
-    if (symlink("ready", "/rkt/supervisor-status") < 0 && errno != EEXIST)
+    if (!notify("READY=1"))
+        say("can't say that the pod is ready: %s", strerror(errno));
+    if (symlink("ready", "/rkt/supervisor-status") < 0 && errno != EEXIST
         say("can't say that the pod is ready: %s", strerror(errno));
 }

@@ -1,4 +1,5 @@
 /** init's control socket, as the client asks it and as somebody asks who means harm. */
+import { spawnSync } from 'node:child_process';
 import { openSync, writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
@@ -218,4 +219,13 @@ test('what is no plan is refused, and the pod goes on', async () => {
   );
   await expect(ask(pod.dir, ['add', '../two'])).rejects.toThrow('that is no app name');
   expect(await ask(pod.dir, ['status'])).toHaveLength(6);
+});
+
+test('systemd-nspawn that was killed before init could ask to be told: no app is started', async () => {
+  const bound = `import socket; socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).bind('${pod.tree}/notify')`;
+  expect(spawnSync('python3', ['-c', bound]).status).toBe(0);
+  pod.environment['NOTIFY_SOCKET'] = '/notify';
+  pod.plan([{ name: 'a', script: 'echo started' }]);
+  expect(await pod.run()).toMatchObject({ status: 137, stdout: '' });
+  expect(pod.status('a-created')).toBeUndefined();
 });

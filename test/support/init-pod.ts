@@ -37,6 +37,8 @@ export interface InitEnd {
 export class InitPod {
   readonly dir = mkdtempSync(join(tmpdir(), 'tspod-init-'));
   readonly tree = join(this.dir, 'stage1/rootfs');
+  /** Of init's. */
+  readonly environment: NodeJS.ProcessEnv = {};
   #child: ChildProcess | undefined;
 
   constructor() {
@@ -103,7 +105,7 @@ export class InitPod {
     const words = ['unshare', ...flags, 'sh', '-c', around, artifact('launch'), this.dir];
     const child = spawn('sh', ['-c', shell, 'sh', ...words], {
       stdio,
-      env: { PATH: process.env['PATH'] },
+      env: { PATH: process.env['PATH'], ...this.environment },
     });
     this.#child = child;
     return child;
