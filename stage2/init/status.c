@@ -70,6 +70,6 @@ void write_ready(void)
 {
     if (!notify("READY=1"))
         say("can't say that the pod is ready: %s", strerror(errno));
-    if (symlink("ready", "/rkt/supervisor-status") < 0 && errno != EEXIST
+    if (symlink("ready", "/rkt/supervisor-status") < 0 && errno != EEXIST)
         say("can't say that the pod is ready: %s", strerror(errno));
 }
