@@ -2,6 +2,7 @@
 import type { Context } from '../../src/context.ts';
 import { renderTable } from '../../src/table.ts';
 import { examine } from '../doctor/checks.ts';
+import { examineFlavors } from '../doctor/flavors.ts';
 import { printJson } from '../output.ts';
 
 /** @returns 1 when something fails without which no pod can run */
@@ -9,7 +10,7 @@ export async function run(
   context: Context,
   { format }: { readonly format: string | undefined },
 ): Promise<number> {
-  const checks = examine(context.dir);
+  const checks = [...examine(context.dir), ...(await examineFlavors(context))];
   if (format === undefined) {
     process.stdout.write(
       renderTable([
