@@ -4,11 +4,13 @@ import { TspodError } from '../../src/errors.ts';
 import { imageDigests } from '../../src/store/digests.ts';
 import { findImage } from '../../src/store/find-image.ts';
 import { openStore } from '../../src/store/store.ts';
+import type { ImageRecord, Store } from '../../src/store/types.ts';
 import { isTerminal } from '../../src/sys/terminal.ts';
 import { writeAci } from '../export/aci.ts';
 import { checkTarget, writeFileAside } from '../export/aside.ts';
 import { writeDockerArchive } from '../export/docker-archive.ts';
-import { writeOciArchive } from '../export/oci-archive.ts';
+import { tagOf, writeOciArchive } from '../export/oci-archive.ts';
+import { portableImage } from '../export/portable.ts';
 import { layerForms } from '../unpack/forms.ts';
 
 const FORMATS = ['oci', 'docker', 'aci'] as const;
@@ -36,7 +38,7 @@ export async function run(context: Context, args: ImageExportArgs): Promise<numb
     const image = findImage(store, text);
     lease.add(...imageDigests(image));
     const write = async (fd: number) => {
-      if (format === 'oci') await writeOciArchive(store, image, fd);
+      if (format === 'oci') await writeOci(store, image, fd);
       else if (format === 'docker') await writeDockerArchive(store, image, fd);
       else await writeAci(store, image, fd);
     };
@@ -47,6 +49,15 @@ export async function run(context: Context, args: ImageExportArgs): Promise<numb
     store.close();
   }
   return 0;
+}
+
+async function writeOci(store: Store, image: ImageRecord, fd: number): Promise<void> {
+  const portable = await portableImage(store, image);
+  try {
+    await writeOciArchive(portable, tagOf(image), fd);
+  } finally {
+    portable.close();
+  }
 }
 
 /** rkt exports ACIs, by a name that ends so. */

@@ -21,10 +21,8 @@ export async function run(context: Context, { positionals, format }: PushArgs): 
     });
   }
   checkFormat(format);
-  const { openProgress, openTarget, parseTarget, pushImage, TIMING } = await import(
-    '../push/open.ts'
-  );
-  const target = parseTarget(place);
+  const push = await import('../push/open.ts');
+  const target = push.parseTarget(place);
   const name = canonicalReference(target);
   if (context.offline) {
     throw new TspodError('offline', `push: ${target.registry} would be contacted`, {
@@ -36,16 +34,23 @@ export async function run(context: Context, { positionals, format }: PushArgs): 
   try {
     const image = findImage(store, text);
     lease.add(...imageDigests(image));
-    const endpoint = openTarget(context, target);
-    const progress = openProgress();
+    const portable = await push.portableImage(store, image);
+    const stop = new AbortController();
+    const endpoint = push.openTarget(context, target, stop.signal);
+    const progress = push.openProgress();
     try {
-      const push = { context, store, endpoint, target, progress, timing: TIMING };
-      const digest = await pushImage(push, image);
+      const from = push.otherRepository(target, image);
+      const timing = push.TIMING;
+      const digest = await push.pushImage(
+        { endpoint, stop, target, from, progress, timing },
+        portable,
+      );
       if (format === undefined) process.stdout.write(`${digest}\n`);
       else printJson({ name, digest }, format);
     } finally {
       progress.close();
       endpoint.close();
+      portable.close();
     }
   } finally {
     lease.release();

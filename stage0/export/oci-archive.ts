@@ -1,41 +1,43 @@
 /** An image as a tar of an OCI layout (image-layout.md): the stored blobs and the manifest byte for byte. */
-import { createReadStream } from 'node:fs';
-import { TspodError } from '../../src/errors.ts';
-import { digestAlgorithm, digestHex } from '../../src/image/digest.ts';
+import { type Digest, digestAlgorithm, digestHex } from '../../src/image/digest.ts';
+import type { Descriptor, ImageManifest, Raw } from '../../src/image/oci.ts';
 import { parseReference } from '../../src/image/reference.ts';
-import type { ImageRecord, Store } from '../../src/store/types.ts';
+import type { ImageRecord } from '../../src/store/types.ts';
 import { Archive } from './archive.ts';
+import type { PortableImage } from './portable.ts';
 
-const CHUNK = 1024 * 1024;
-
-export async function writeOciArchive(store: Store, image: ImageRecord, fd: number): Promise<void> {
-  if (image.appc !== undefined) {
-    throw new TspodError('unsupported', "an ACI's layers are of no type that OCI knows", {
-      hint: 'export it with --format=aci or --format=docker',
-    });
-  }
-  const manifest = store.manifest(image);
+export async function writeOciArchive(
+  image: PortableImage,
+  tag: string | undefined,
+  fd: number,
+): Promise<void> {
+  const { manifest, blobs } = image;
   const archive = new Archive(fd);
-  await archive.bytes('oci-layout', '{"imageLayoutVersion":"1.0.0"}');
-  const tag = tagOf(image);
-  const descriptor = {
-    mediaType: manifest.value.mediaType,
-    digest: manifest.digest,
-    size: manifest.bytes.length,
-    ...(tag === undefined ? {} : { annotations: { 'org.opencontainers.image.ref.name': tag } }),
-  };
-  await archive.bytes('index.json', JSON.stringify({ schemaVersion: 2, manifests: [descriptor] }));
+  await archive.bytes('oci-layout', OCI_LAYOUT);
+  const index = { schemaVersion: 2, manifests: [indexEntry(manifest, tag)] };
+  await archive.bytes('index.json', JSON.stringify(index));
   await archive.bytes(blobPath(manifest.digest), manifest.bytes);
-  const { config, layers } = manifest.value;
-  const blobs = new Map([config, ...layers].map(blob => [blob.digest, blob]));
-  for (const { digest, size } of blobs.values()) {
-    const content = createReadStream(store.blobs.path(digest), { highWaterMark: CHUNK });
-    await archive.file(blobPath(digest), size, content);
+  for (const blob of blobs) {
+    await archive.file(blobPath(blob.digest), blob.size, image.read(blob));
   }
   await archive.end();
 }
 
-function blobPath(digest: ImageRecord['id']): string {
+export const OCI_LAYOUT = '{"imageLayoutVersion":"1.0.0"}';
+
+/** What an index says of the image. */
+export function indexEntry(manifest: Raw<ImageManifest>, tag: string | undefined): Descriptor {
+  return {
+    mediaType: manifest.value.mediaType,
+    digest: manifest.digest,
+    size: manifest.bytes.length,
+    ...(tag === undefined ? {} : { annotations: { [REF_NAME]: tag } }),
+  };
+}
+
+export const REF_NAME = 'org.opencontainers.image.ref.name';
+
+export function blobPath(digest: Digest): string {
   return `blobs/${digestAlgorithm(digest)}/${digestHex(digest)}`;
 }
 

@@ -35,7 +35,7 @@ export interface Exchange {
 }
 
 export interface RequestOptions {
-  readonly method?: 'GET' | 'POST' | 'HEAD' | 'PUT';
+  readonly method?: 'GET' | 'POST' | 'HEAD' | 'PATCH' | 'PUT';
   readonly headers?: Readonly<Record<string, string>>;
   /** For this origin only. */
   readonly authorization?: string | undefined;

@@ -140,7 +140,8 @@ function asBuffer(chunk: unknown): Buffer {
   throw new Error('a stream of files gives buffers');
 }
 
-function unnamedFile(dir: string): number {
+/** A new file in the data folder's tmp that has no name any more. */
+export function unnamedFile(dir: string): number {
   const layout = new Layout(dir);
   layout.make();
   const { O_RDWR, O_CREAT, O_EXCL } = constants;

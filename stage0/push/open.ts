@@ -8,13 +8,15 @@ import { allows, HUB_HOST } from '../fetch/registry.ts';
 import { Endpoint } from '../fetch/registry-endpoint.ts';
 import { TIMING, type Timing } from '../fetch/retry.ts';
 
+export { portableImage } from '../export/portable.ts';
 export { openProgress } from '../progress.ts';
-export { parseTarget, pushImage } from './push.ts';
+export { otherRepository, parseTarget, pushImage } from './push.ts';
 
 /** The registry itself: mirrors are for pulling. */
 export function openTarget(
   context: Context,
   target: RegistryReference,
+  signal: AbortSignal,
   timing: Timing = TIMING,
 ): Endpoint {
   const config = loadConfig(context);
@@ -25,6 +27,7 @@ export function openTarget(
     repository,
     image: canonicalReference(target),
     timing,
+    signal,
     allowHttp: allows(context, settings, 'http'),
     actions: 'pull,push',
     tls: {

@@ -2,8 +2,6 @@
  * An image of the store into a registry (OCI distribution specification 1.1, "Push"): blobs that the registry
  * lacks, several at a time, then the manifest byte for byte, so that the digest stays what it is.
  */
-import { createReadStream } from 'node:fs';
-import type { Context } from '../../src/context.ts';
 import { TspodError } from '../../src/errors.ts';
 import type { Digest } from '../../src/image/digest.ts';
 import type { Descriptor } from '../../src/image/oci.ts';
@@ -13,19 +11,22 @@ import {
   type RegistryReference,
   shortDigest,
 } from '../../src/image/reference.ts';
-import type { ImageRecord, Store } from '../../src/store/types.ts';
+import type { ImageRecord } from '../../src/store/types.ts';
+import type { PortableImage } from '../export/portable.ts';
 import type { Endpoint } from '../fetch/registry-endpoint.ts';
 import { type Timing, withRetries } from '../fetch/retry.ts';
 import type { Progress } from '../progress.ts';
+import { uploadBlob } from './upload.ts';
 
 const AT_ONCE = 4;
-const CHUNK = 1024 * 1024;
 
 export interface PushContext {
-  readonly context: Context;
-  readonly store: Store;
   readonly endpoint: Endpoint;
+  /** Ends what the endpoint does. */
+  readonly stop: AbortController;
   readonly target: RegistryReference;
+  /** Another repository of the same registry that may have the blobs. */
+  readonly from: string | undefined;
   readonly progress: Progress;
   readonly timing: Timing;
 }
@@ -40,24 +41,27 @@ export function parseTarget(text: string): RegistryReference {
 }
 
 /** @returns the manifest's digest, which the registry has confirmed */
-export async function pushImage(push: PushContext, image: ImageRecord): Promise<Digest> {
-  const { store, target } = push;
-  if (image.appc !== undefined) {
-    throw new TspodError(
-      'unsupported',
-      `image "${image.names[0] ?? image.id}": an ACI's layers are not what a registry's clients can unpack`,
-      { hint: 'push an OCI or Docker image' },
-    );
-  }
-  const manifest = store.manifest(image);
-  const { config, layers } = manifest.value;
-  const queue = distinct([...layers, config]);
+export async function pushImage(push: PushContext, image: PortableImage): Promise<Digest> {
+  const { target, stop } = push;
+  const queue = [...image.blobs];
   const worker = async () => {
     for (let blob = queue.shift(); blob !== undefined; blob = queue.shift()) {
       await pushBlob(push, image, blob);
     }
   };
-  await Promise.all(Array.from({ length: AT_ONCE }, worker));
+  // The first failure is the one that counts, and ends the others.
+  const failing = (error: unknown) => {
+    queue.length = 0;
+    stop.abort();
+    throw error;
+  };
+  const ended = await Promise.allSettled(
+    Array.from({ length: AT_ONCE }, () => worker().catch(failing)),
+  );
+  const failures = ended.flatMap(one => (one.status === 'rejected' ? [one.reason] : []));
+  const first = failures.find(error => error instanceof TspodError) ?? failures[0];
+  if (first !== undefined) throw first;
+  const { manifest } = image;
   const what = `image "${canonicalReference(target)}"`;
   const told = await withRetries(push.timing, async () => {
     const exchange = await push.endpoint.send(
@@ -75,32 +79,35 @@ export async function pushImage(push: PushContext, image: ImageRecord): Promise<
     exchange.end();
     return exchange.response.headers.get('docker-content-digest');
   });
-  if (told !== null && told !== image.manifestDigest) {
+  if (told !== null && told !== manifest.digest) {
     throw new TspodError(
       'digest',
-      `${what}: the registry has it under ${told.slice(0, 100)}, not ${image.manifestDigest}`,
+      `${what}: the registry has it under ${told.slice(0, 100)}, not ${manifest.digest}`,
     );
   }
-  return image.manifestDigest;
+  return manifest.digest;
 }
 
-function distinct(blobs: readonly Descriptor[]): Descriptor[] {
-  return [...new Map(blobs.map(blob => [blob.digest, blob])).values()];
-}
-
-async function pushBlob(push: PushContext, image: ImageRecord, blob: Descriptor): Promise<void> {
+async function pushBlob(push: PushContext, image: PortableImage, blob: Descriptor): Promise<void> {
+  const { endpoint, timing, stop } = push;
   const item = push.progress.add(shortDigest(blob.digest), blob.size);
-  if (!push.store.blobs.has(blob.digest)) {
-    throw new TspodError('store', `blob ${blob.digest}: it is not in the store`, {
-      hint: 'fetch the image again',
-    });
-  }
-  const there = await withRetries(push.timing, () => hasBlob(push, blob));
-  if (there) {
+  if (await withRetries(timing, () => hasBlob(push, blob), stop.signal)) {
     item.done('is there');
     return;
   }
-  const word = await withRetries(push.timing, () => uploadBlob(push, image, blob, item));
+  let shown = 0;
+  const word = await uploadBlob({
+    endpoint,
+    blob,
+    from: push.from,
+    timing,
+    signal: stop.signal,
+    read: (start, end) => image.read(blob, start, end),
+    sent: bytes => {
+      item.advance(bytes - shown);
+      shown = bytes;
+    },
+  });
   item.done(word);
 }
 
@@ -110,50 +117,8 @@ async function hasBlob({ endpoint }: PushContext, { digest }: Descriptor): Promi
   return exchange.response.status === 200;
 }
 
-/** By a mount from another repository of the same registry where there may be one, else whole. */
-async function uploadBlob(
-  push: PushContext,
-  image: ImageRecord,
-  blob: Descriptor,
-  item: { advance(bytes: number): void },
-): Promise<string> {
-  const { endpoint, store } = push;
-  const from = otherRepository(push.target, image);
-  const query =
-    from === undefined
-      ? ''
-      : `?mount=${encodeURIComponent(blob.digest)}&from=${encodeURIComponent(from)}`;
-  const begun = await endpoint.send(
-    `blobs/uploads/${query}`,
-    { method: 'POST', headers: { 'Content-Length': '0' } },
-    [201, 202],
-  );
-  begun.end();
-  if (begun.response.status === 201) return 'mounted';
-  const location = uploadPlace(begun.url, begun.response.headers.get('location'));
-  location.searchParams.set('digest', blob.digest);
-  const done = await endpoint.send(
-    location,
-    {
-      method: 'PUT',
-      headers: {
-        'Content-Type': 'application/octet-stream',
-        'Content-Length': String(blob.size),
-      },
-      upload: () => {
-        const stream = createReadStream(store.blobs.path(blob.digest), { highWaterMark: CHUNK });
-        stream.on('data', chunk => item.advance(chunk.length));
-        return stream;
-      },
-    },
-    [201, 204],
-  );
-  done.end();
-  return 'pushed';
-}
-
 /** Where on the same registry this image came from; it is asked only for what the names say. */
-function otherRepository(target: RegistryReference, image: ImageRecord): string | undefined {
+export function otherRepository(target: RegistryReference, image: ImageRecord): string | undefined {
   for (const name of image.names) {
     if (!name.startsWith('docker://')) continue;
     const reference = parseReference(name);
@@ -166,23 +131,4 @@ function otherRepository(target: RegistryReference, image: ImageRecord): string 
     }
   }
   return undefined;
-}
-
-function uploadPlace(from: URL, location: string | null): URL {
-  const broken = (why: string) =>
-    new TspodError('protocol', `${from.host}: it began an upload ${why}`);
-  if (location === null) throw broken('without saying where it goes on');
-  let url: URL;
-  try {
-    url = new URL(location, from);
-  } catch {
-    throw broken('and said something that is no URL');
-  }
-  if (url.protocol !== 'https:' && !(url.protocol === 'http:' && from.protocol === 'http:')) {
-    throw broken('that goes on by another protocol');
-  }
-  // They would be sent as credentials of the other host.
-  url.username = '';
-  url.password = '';
-  return url;
 }

@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { busybox, writeAci } from '../images/aci-writer.ts';
 import { fromLayout, shell, useSandbox } from './sandbox.ts';
 
 const use = useSandbox();
@@ -99,6 +100,25 @@ describe('export', () => {
     const second = join(use.box.root, 'second.aci');
     await tspod('image', 'export', id, second);
     expect(readFileSync(second).equals(readFileSync(first))).toBe(true);
+  });
+
+  test('an ACI goes out as an OCI image, the same each time', async () => {
+    const aci = join(use.box.root, 'hello.aci');
+    writeAci(aci, 'example.com/hello', {
+      rootfs: busybox,
+      manifest: { app: { exec: ['/bin/sh', '-c', 'echo hello'], user: '0', group: '0' } },
+    });
+    const id = (await tspod('fetch', '--full', aci)).trim();
+    const [one, two] = ['one.tar', 'two.tar'].map(name => join(use.box.root, name));
+    await tspod('image', 'export', '--format=oci', id, one ?? '');
+    await tspod('image', 'export', '--format=oci', id, two ?? '');
+    const config = JSON.parse(must('skopeo', ['inspect', '--config', `oci-archive:${one}`]));
+    expect(config.config.Cmd ?? config.config.Entrypoint).toContain('echo hello');
+    expect(JSON.parse(must('skopeo', ['inspect', `oci-archive:${one}`])).Digest).toBe(
+      JSON.parse(must('skopeo', ['inspect', `oci-archive:${two}`])).Digest,
+    );
+    expect(await use.box.run(['image', 'rm', id])).toMatchObject({ status: 0 });
+    expect(await use.box.run(['run', one ?? ''])).toMatchObject({ status: 0, stdout: 'hello\n' });
   });
 
   test('to standard output, and by the end of the name', async () => {

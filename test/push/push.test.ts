@@ -1,11 +1,13 @@
 /** Images pushed by the built program into Debian's docker-registry, and looked at with skopeo. */
 import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { fromLayout, useSandbox } from '../functional/sandbox.ts';
+import { busybox, writeAci } from '../images/aci-writer.ts';
 import { startRegistry } from '../support/registry.ts';
 
 const use = useSandbox();
@@ -58,6 +60,128 @@ test('what is there is not sent again; the same registry mounts its own blobs', 
     digest: inspect('two/python:a').Digest,
   });
   expect(inspect('one/python:b').Digest).toBe(inspect('two/python:a').Digest);
+});
+
+test('an ACI becomes an OCI image that others can unpack', async () => {
+  const file = join(use.box.root, 'hello.aci');
+  writeAci(file, 'example.com/hello', {
+    rootfs: busybox,
+    manifest: { app: { exec: ['/bin/sh', '-c', 'echo from an ACI'], user: '0', group: '0' } },
+  });
+  const id = await fetched(file);
+  const target = `docker://${registry.host}/team/hello:1`;
+  const pushed = await use.box.run(['push', id, target]);
+  expect(pushed).toMatchObject({ status: 0, stderr: '' });
+  expect(inspect('team/hello:1').Digest).toBe(pushed.stdout.trim());
+  // Once more it is the same.
+  const again = await use.box.run(['push', id, target]);
+  expect(again.stdout).toBe(pushed.stdout);
+  expect(await use.box.run(['image', 'rm', id])).toMatchObject({ status: 0 });
+  const run = await use.box.run(['run', target]);
+  expect(run).toMatchObject({ status: 0, stdout: 'from an ACI\n' });
+  const podman = `podman --root ${use.box.root}/c --runroot ${use.box.root}/r --storage-driver=vfs --events-backend=none`;
+  const script = `${podman} pull -q --tls-verify=false ${target} && ${podman} image inspect ${target.slice('docker://'.length)}`;
+  const words = ['-m', '--propagation', 'private', 'sh', '-ec', script];
+  const pulled = spawnSync('unshare', words, { encoding: 'utf8' });
+  expect(pulled.stderr).not.toMatch(/rror/);
+  expect(pulled.stdout).toContain('from an ACI');
+});
+
+describe('uploads that break off', () => {
+  const digestIn = (url: string) =>
+    /sha256(?::|%3A)[0-9a-f]{64}/.exec(url)?.[0].replace('%3A', ':') ?? '';
+
+  /** Uploads in pieces, as the distribution specification has them. No blob comes whole. */
+  class Pieces {
+    readonly blobs = new Map<string, Buffer>();
+    readonly seen: string[] = [];
+    readonly #uploads: Buffer[] = [];
+    readonly #least: number | undefined;
+    readonly #breaks: (patch: number) => boolean;
+
+    /** @param least OCI-Chunk-Min-Length. @param breaks whether the connection breaks in that PATCH */
+    constructor(least: number | undefined, breaks: (patch: number) => boolean) {
+      this.#least = least;
+      this.#breaks = breaks;
+    }
+
+    answer(request: IncomingMessage, body: Buffer, response: ServerResponse): void {
+      const { method = '', url = '' } = request;
+      this.seen.push(method);
+      const number = Number(/^\/u([0-9]+)/.exec(url)?.[1] ?? Number.NaN);
+      if (method === 'HEAD') response.writeHead(this.blobs.has(digestIn(url)) ? 200 : 404).end();
+      else if (method === 'POST') {
+        const location = `/u${this.#uploads.push(Buffer.alloc(0)) - 1}`;
+        const least =
+          this.#least === undefined ? {} : { 'OCI-Chunk-Min-Length': String(this.#least) };
+        response.writeHead(202, { Location: location, ...least }).end();
+      } else if (Number.isNaN(number)) {
+        this.blobs.set('manifest', body);
+        response.writeHead(201).end();
+      } else if (method === 'PUT') this.#close(number, digestIn(url), body, response);
+      else if (method === 'PATCH') this.#patch(number, request, body, response);
+      else this.#told(number, response, 204);
+    }
+
+    #told(number: number, response: ServerResponse, status: number): void {
+      const got = this.#uploads[number]?.length ?? 0;
+      const headers = { Location: `/u${number}`, Range: `0-${Math.max(0, got - 1)}` };
+      response.writeHead(status, headers).end();
+    }
+
+    #patch(number: number, request: IncomingMessage, body: Buffer, response: ServerResponse) {
+      const before = this.#uploads[number] ?? Buffer.alloc(0);
+      const start = Number(/^([0-9]+)-/.exec(request.headers['content-range'] ?? '')?.[1]);
+      if (start !== before.length) return void response.writeHead(416).end();
+      const broken = this.#breaks(this.seen.filter(method => method === 'PATCH').length);
+      // What broke off has come half.
+      const taken = broken ? body.subarray(0, body.length >> 1) : body;
+      this.#uploads[number] = Buffer.concat([before, taken]);
+      if (broken) response.destroy();
+      else this.#told(number, response, 202);
+    }
+
+    #close(number: number, digest: string, body: Buffer, response: ServerResponse): void {
+      if (body.length > 0) return void response.writeHead(413).end();
+      const blob = this.#uploads[number] ?? body;
+      const isIt = `sha256:${createHash('sha256').update(blob).digest('hex')}` === digest;
+      if (isIt) this.blobs.set(digest, blob);
+      response.writeHead(isIt ? 201 : 400).end();
+    }
+  }
+
+  async function pushedTo(pieces: Pieces): Promise<void> {
+    const id = await fetched(fromLayout('busybox'));
+    const server = createServer((request, response) => {
+      const parts: Buffer[] = [];
+      request.on('data', (part: Buffer) => parts.push(part));
+      request.on('end', () => pieces.answer(request, Buffer.concat(parts), response));
+    });
+    await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
+    const address = server.address();
+    if (address === null || typeof address === 'string') throw new Error('no address');
+    const target = `docker://127.0.0.1:${address.port}/x:1`;
+    const ended = await use.box.run(['push', id, target]);
+    server.closeAllConnections();
+    server.close();
+    expect(ended).toMatchObject({ status: 0, stderr: '' });
+    const manifest = JSON.parse(pieces.blobs.get('manifest')?.toString() ?? '');
+    for (const { digest, size } of [manifest.config, ...manifest.layers]) {
+      expect(pieces.blobs.get(digest)?.length).toBe(size);
+    }
+  }
+
+  test('a registry that takes no large body gets pieces', async () => {
+    const pieces = new Pieces(undefined, () => false);
+    await pushedTo(pieces);
+    expect(pieces.seen).toContain('PATCH');
+  });
+
+  test('a piece that broke off goes on where the registry has got to', async () => {
+    const pieces = new Pieces(500, patch => patch <= 2);
+    await pushedTo(pieces);
+    expect(pieces.seen).toContain('GET');
+  });
 });
 
 describe('refused', () => {
