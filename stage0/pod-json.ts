@@ -26,6 +26,8 @@ export function appToJson(app: AppReport): object {
     started_at: nanoseconds(app.startedAt),
     finished_at: nanoseconds(app.finishedAt),
     exit_code: app.exitCode,
+    // beyond rkt
+    oom_killed: app.oomKilled ? true : undefined,
     image_id: app.imageId,
     image_name: app.imageName,
     mounts: app.mounts.map(mount => ({

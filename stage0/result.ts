@@ -41,6 +41,8 @@ export interface RunResult {
   readonly apps: readonly {
     readonly name: string;
     readonly exitCode: number | null;
+    /** The kernel killed a process of it for want of memory. */
+    readonly oomKilled: boolean;
     readonly image: Pick<PodImageUse, 'name' | 'id' | 'manifestDigest'>;
   }[];
   /** ISO 8601 */

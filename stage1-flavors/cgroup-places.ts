@@ -2,9 +2,7 @@
 import { existsSync, readdirSync, readFileSync, rmdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { errnoOf, systemError, TspodError } from '../src/errors.ts';
-
-/** In the pod's folder: the cgroups that its launcher makes, one path per line. */
-export const CGROUPS_FILE = 'subcgroup';
+import { CGROUPS_FILE } from '../src/pod/folder.ts';
 
 export interface CgroupView {
   /** /proc/self/cgroup */

@@ -44,6 +44,8 @@ export function appRoot(app: string): string {
   return `stage1/rootfs/opt/stage2/${app}/rootfs`;
 }
 
+/** The cgroups that the pod's launcher makes, one path per line. */
+export const CGROUPS_FILE = 'subcgroup';
 export const STATUS_FOLDER = 'stage1/rootfs/rkt/status';
 
 /** Everything of a pod but the plans and the copied root filesystems. `dir` exists and is locked. */

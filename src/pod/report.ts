@@ -2,11 +2,11 @@
  * What `list` and `status` say about a pod: its apps, times and exit statuses, from its folder. A pod
  * whose folder is half written, or damaged, is told as far as it can be.
  */
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { RuntimeApp } from '../image/appc.ts';
 import { type Digest, fromAppcHash } from '../image/digest.ts';
-import { STATUS_FOLDER } from './folder.ts';
+import { CGROUPS_FILE, STATUS_FOLDER } from './folder.ts';
 import { type PodView, podProcess } from './lifecycle.ts';
 import { parsePodManifest } from './manifest.ts';
 
@@ -17,6 +17,8 @@ export interface AppReport {
   readonly imageName: string | undefined;
   readonly state: 'created' | 'running' | 'exited' | 'unknown';
   readonly exitCode: number | undefined;
+  /** The kernel killed a process of it for want of memory, since it was last started. */
+  readonly oomKilled: boolean;
   /** ms since the epoch; an app has times of its own where its pod has an init. */
   readonly createdAt: number | undefined;
   readonly startedAt: number | undefined;
@@ -61,6 +63,7 @@ export function reportPod(pod: PodView): PodReport {
         imageName: imageName(app.image),
         state: appState(pod, exitCode, times),
         exitCode,
+        oomKilled: ranOutOfMemory(pod.dir, app.name),
         ...times,
         mounts: (app.mounts ?? []).map(mount => {
           const volume = hostPaths.get(mount.volume);
@@ -114,6 +117,18 @@ export function readExitCodes(dir: string): ReadonlyMap<string, number> {
     if (/^\d{1,3}\n?$/.test(text)) codes.set(name, Number.parseInt(text, 10));
   }
   return codes;
+}
+
+/** An init tells; without one the pod's cgroup is its only app's (cgroup v2 and v1 call the file differently). */
+export function ranOutOfMemory(dir: string, app: string): boolean {
+  const told = join(dir, STATUS_FOLDER, app);
+  if (existsSync(`${told}-oom`)) return true;
+  if (existsSync(`${told}-created`)) return false;
+  const folders = readOrUndefined(join(dir, CGROUPS_FILE))?.toString().split('\n') ?? [];
+  return folders
+    .filter(folder => folder.startsWith('/'))
+    .flatMap(folder => ['memory.events', 'memory.oom_control'].map(name => join(folder, name)))
+    .some(file => /^oom_kill [1-9]/m.test(readOrUndefined(file)?.toString() ?? ''));
 }
 
 function namesIn(folder: string): readonly string[] {

@@ -33,7 +33,7 @@ export function removeFiles(dir: string, app: string): void {
 /** An app's name has no underscore or dot, but it may be the beginning of another's with a dash. */
 function filesOf(dir: string, folder: string, app: string): readonly string[] {
   const suffix =
-    /^(?:|-(?:created|started|pid|failed|stdin|stdout|stderr|tty)|\.log(?:\.\d{1,3})?)$/;
+    /^(?:|-(?:created|started|pid|failed|oom|stdin|stdout|stderr|tty)|\.log(?:\.\d{1,3})?)$/;
   let names: readonly string[];
   try {
     names = readdirSync(join(dir, folder));

@@ -10,7 +10,7 @@ import { type Context, warn } from '../../src/context.ts';
 import { EXIT_FAILURE, errnoOf, reasonOf, TspodError } from '../../src/errors.ts';
 import { readFlavorName, readPod, STATUS_FOLDER } from '../../src/pod/folder.ts';
 import { type PodView, viewPod } from '../../src/pod/lifecycle.ts';
-import { readExitCodes } from '../../src/pod/report.ts';
+import { ranOutOfMemory, readExitCodes } from '../../src/pod/report.ts';
 import { type RunResult, writeResult } from '../result.ts';
 import { removePod } from './rm.ts';
 
@@ -106,6 +106,7 @@ function fromFolder(pod: PodView, args: FinishArgs): AboutPod {
         args.kind === 'failed' || failed.some(app => app.name === name)
           ? null
           : (codes.get(name) ?? appExitCode(args)),
+      oomKilled: ranOutOfMemory(pod.dir, name),
       image: { name: image.name, id: image.id, manifestDigest: image.manifestDigest },
     })),
     createdAt: timeOf(join(pod.dir, 'pod-created')),

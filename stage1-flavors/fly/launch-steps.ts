@@ -4,10 +4,9 @@
  * what is mounted in the pod never reaches the host, but for volumes that keep their peer group, which is
  * what fly is for.
  */
-import { STATUS_FOLDER } from '../../src/pod/folder.ts';
+import { CGROUPS_FILE, STATUS_FOLDER } from '../../src/pod/folder.ts';
 import type { Step } from '../../src/pod/launch-plan.ts';
 import type { Pod, PodApp } from '../../src/pod/pod.ts';
-import { CGROUPS_FILE } from '../cgroup-places.ts';
 import { isolationOf } from '../isolation.ts';
 import { nameFiles } from '../name-files.ts';
 import { rootSteps } from '../root-steps.ts';

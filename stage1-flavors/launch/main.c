@@ -120,6 +120,9 @@ int main(int argc, char **argv)
         argc = 3;
     }
     if (argc == 3 && strcmp(argv[1], "--plan-fd") == 0 && parse_number(argv[2], 10, INT_MAX, &fd)) {
+        /* A pod's init hands on what the pod was given. */
+        if (held.status >= 0)
+            take_socket_activation();
         plan_load(&plan, (int)fd, "the launch plan");
         close((int)fd);
     } else if (argc == 2 && argv[1][0] != '-') {

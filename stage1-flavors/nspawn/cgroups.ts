@@ -3,16 +3,11 @@
  * pod's init sees that one as /sys/fs/cgroup and gives each app a child of it, with the app's limits (cgroup v2).
  * Where no systemd gives the pod a scope, it gets a cgroup of its own, and gc knows what to remove.
  */
+import { CGROUPS_FILE } from '../../src/pod/folder.ts';
 import { isFromImage } from '../../src/pod/isolators.ts';
 import type { Step } from '../../src/pod/launch-plan.ts';
 import type { Pod, PodApp } from '../../src/pod/pod.ts';
-import {
-  CGROUPS_FILE,
-  type CgroupView,
-  cgroupName,
-  hostCgroups,
-  locate,
-} from '../cgroup-places.ts';
+import { type CgroupView, cgroupName, hostCgroups, locate } from '../cgroup-places.ts';
 import { handDown, ownV2 } from '../cgroup-v2.ts';
 import { annotationsOf, isolationOf, unsupported } from '../isolation.ts';
 import { type Limit, limitsOf } from '../limits.ts';

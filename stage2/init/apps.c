@@ -127,10 +127,12 @@ static void start_app(struct app *app)
     app->asked = false;
     app->deadline = 0;
     app->started = now_ms();
+    app->kills = kills_for_memory(app);
     app->state = STATE_RUNNING;
     /* What it ended with before would be taken for its end now. */
     remove_status(app->name, "");
     remove_status(app->name, "-failed");
+    remove_status(app->name, "-oom");
     write_status(app->name, "-started", "");
     bool started = app->pre_start ? run_phase(app, PHASE_PRE_START, app->pre_start)
                                   : run_phase(app, PHASE_APP, app->launch);
@@ -270,6 +272,10 @@ static void app_ended(struct app *app, int status)
     app->phase = PHASE_NONE;
     app->status = status;
     app->deadline = 0;
+    if (kills_for_memory(app) > app->kills) {
+        say("app \"%s\": it ran out of memory, the kernel killed a process of it", app->name);
+        write_status(app->name, "-oom", "");
+    }
     write_status(app->name, "", text);
     if (wants_restart(app, status)) {
         bool steady = now_ms() - app->started >= STEADY_MS;

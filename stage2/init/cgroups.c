@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -72,6 +73,15 @@ int make_app_cgroup(const struct app *app)
             return -1;
         }
     return folder;
+}
+
+uint64_t kills_for_memory(const struct app *app)
+{
+    char text[1024];
+    if (app->cgroup < 0 || read_small_file(app->cgroup, "memory.events", text, sizeof text) < 0)
+        return 0;
+    const char *line = strstr(text, "\noom_kill ");
+    return line ? strtoull(line + strlen("\noom_kill "), NULL, 10) : 0;
 }
 
 void kill_app_cgroup(const struct app *app)

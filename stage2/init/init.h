@@ -62,6 +62,7 @@ struct app {
     int64_t started;  /* ms, monotonic */
     int64_t delay;    /* ms, of the next restart */
     int64_t deadline; /* ms: SIGKILL, or restart; 0: none */
+    uint64_t kills;   /* for want of memory, before its last start */
     int cgroup;       /* descriptor of its cgroup folder; -1: none */
     struct streams *streams;
 };
@@ -117,6 +118,8 @@ void prepare_cgroups(void);
 int make_app_cgroup(const struct app *app);
 void remove_app_cgroup(struct app *app);
 void kill_app_cgroup(const struct app *app);
+/* How many of the processes that ever were in the app's cgroup the kernel killed for want of memory. */
+uint64_t kills_for_memory(const struct app *app);
 
 /* status.c; failures are told, never fatal */
 void write_status(const char *app, const char *suffix, const char *text);

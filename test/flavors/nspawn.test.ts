@@ -3,7 +3,7 @@ import { flavorContract } from './contract.ts';
 flavorContract({
   name: 'nspawn',
   oneProcess: false,
-  listenFds: false,
+  listenFds: true,
   keepsStatus: true,
   hostNetwork: false,
   copies: true,

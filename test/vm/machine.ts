@@ -1,7 +1,7 @@
 /**
  * A virtual machine for one test file: boots a guest (guest.ts) by QEMU without acceleration, with the built tree on
  * /opt/tspod and the test images on /srv/layouts, both read-only; runs shell scripts in it (agent.py) and ends it.
- * What the guest writes goes to a snapshot that QEMU has unlinked; a reboot keeps it. QEMU dies with its parent.
+ * What the guest writes goes to a copy of its disk, which a reboot keeps. QEMU dies with its parent.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import {
@@ -47,11 +47,13 @@ interface Answer {
 
 export class Machine {
   readonly #work: string;
-  readonly #qemu: ChildProcess;
+  readonly #args: readonly string[];
   readonly #waiting = new Map<number, Waiting>();
+  #qemu: ChildProcess | undefined;
   #socket: Socket | undefined;
-  #boots = 0;
-  #booted: () => void = () => undefined;
+  #booted = false;
+  /** Something that a boot waits for has happened. */
+  #wake: () => void = () => undefined;
   #failed: Error | undefined;
   #requests = 0;
 
@@ -59,8 +61,7 @@ export class Machine {
   static async boot(suite: Suite, layouts: string): Promise<Machine> {
     const machine = new Machine(suite, layouts);
     try {
-      await machine.#connect();
-      await machine.#boot(1);
+      await machine.#start();
       return machine;
     } catch (error) {
       await machine.end();
@@ -74,8 +75,10 @@ export class Machine {
     this.#work = mkdtempSync(join(tmpdir(), 'tspod-vm-'));
     const tree = join(this.#work, 'tree.ext4');
     treeDisk(tree, this.#work);
+    const disk = join(this.#work, 'root.ext4');
+    execFileSync('cp', ['--sparse=always', '--reflink=auto', root, disk]);
     const args = [
-      '-nodefaults -no-user-config -display none -machine q35',
+      '-nodefaults -no-user-config -display none -machine q35 -no-reboot',
       '-accel tcg,thread=multi -cpu max -smp 2 -m 1536 -device virtio-rng-pci',
       '-device virtio-serial-pci -device virtserialport,chardev=agent,name=tspod.agent',
     ].flatMap(line => line.split(' '));
@@ -85,22 +88,11 @@ export class Machine {
       ['-append', 'console=ttyS0 quiet mitigations=off nokaslr audit=0 systemd.show_status=0'],
       ['-serial', `file:${this.#console}`],
       ['-chardev', `socket,id=agent,path=${this.#port},server=on,wait=off`],
-      ['-drive', `file=${root},if=virtio,format=raw,snapshot=on`],
+      ['-drive', `file=${disk},if=virtio,format=raw,cache=unsafe`],
       ['-drive', `file=${tree},if=virtio,format=raw,readonly=on`],
       ['-drive', `file=${images},if=virtio,format=raw,readonly=on`],
     ];
-    args.push(...about.flat());
-    // QEMU dies with this process, however that ends
-    this.#qemu = spawn('setpriv', ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...args], {
-      stdio: ['ignore', 'ignore', 'pipe'],
-      env: { PATH: process.env['PATH'], TMPDIR: this.#work },
-    });
-    let said = '';
-    this.#qemu.stderr?.on('data', chunk => {
-      said = `${said}${chunk}`.slice(-2000);
-    });
-    this.#qemu.once('error', error => this.#fail(error));
-    this.#qemu.once('exit', () => this.#fail(new Error(`QEMU ended: ${said}`)));
+    this.#args = [...args, ...about.flat()];
   }
 
   get #port(): string {
@@ -146,40 +138,68 @@ export class Machine {
     return stdout;
   }
 
-  /** Orderly, by systemd; what runs when it begins is lost. */
+  /** Orderly, by systemd. The machine is a new one on the same disk: QEMU's own reset takes longer than a boot. */
   async reboot(): Promise<void> {
-    const before = this.#boots;
     await this.ok('systemctl reboot --no-block');
-    await this.#boot(before + 1);
+    await this.#ended();
+    await this.#start();
+  }
+
+  /** As if somebody had pulled the plug, but that all that was written is on the disk. */
+  async powerCut(): Promise<void> {
+    this.#qemu?.kill('SIGKILL');
+    await this.#ended();
+    await this.#start();
   }
 
   /** Ends it at once; nothing of it is left. */
   async end(): Promise<void> {
-    this.#socket?.destroy();
-    const child = this.#qemu;
-    if (child.pid !== undefined && child.exitCode === null && child.signalCode === null) {
-      const gone = new Promise(resolve => child.once('exit', resolve));
-      child.kill('SIGKILL');
-      await gone;
-    }
+    this.#qemu?.kill('SIGKILL');
+    await this.#ended();
     rmSync(this.#work, { recursive: true, force: true });
+  }
+
+  async #ended(): Promise<void> {
+    const child = this.#qemu;
+    if (child?.pid !== undefined && child.exitCode === null && child.signalCode === null)
+      await new Promise(resolve => child.once('exit', resolve));
+  }
+
+  async #start(): Promise<void> {
+    this.#socket?.destroy();
+    rmSync(this.#port, { force: true });
+    this.#failed = undefined;
+    this.#booted = false;
+    // QEMU dies with this process, however that ends
+    const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...this.#args], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+      env: { PATH: process.env['PATH'], TMPDIR: this.#work },
+    });
+    this.#qemu = child;
+    let said = '';
+    child.stderr.on('data', chunk => {
+      said = `${said}${chunk}`.slice(-2000);
+    });
+    child.once('error', error => this.#fail(error));
+    child.once('exit', () => this.#fail(new Error(`QEMU ended: ${said}`)));
+    const limit = Date.now() + BOOT_SECONDS * 1000;
+    await this.#until(limit, () => existsSync(this.#port));
+    this.#connect();
+    await this.#until(limit, () => this.#booted);
   }
 
   #fail(error: Error): void {
     this.#failed ??= error;
     for (const { reject } of this.#waiting.values()) reject(this.#failed);
     this.#waiting.clear();
-    this.#booted();
+    this.#wake();
   }
 
-  async #connect(): Promise<void> {
-    while (!existsSync(this.#port)) {
-      if (this.#failed !== undefined) throw this.#failed;
-      await new Promise(resolve => setTimeout(resolve, 10));
-    }
+  #connect(): void {
     const socket = connect(this.#port);
     this.#socket = socket;
-    socket.on('error', error => this.#fail(error));
+    // QEMU has ended, or will be found to have
+    socket.on('error', () => undefined);
     let pending = '';
     socket.setEncoding('latin1').on('data', (piece: string) => {
       const lines = (pending + piece).split('\n');
@@ -190,24 +210,22 @@ export class Machine {
 
   #take(message: unknown): void {
     if (isBoot(message)) {
-      this.#boots += 1;
-      this.#booted();
+      this.#booted = true;
+      this.#wake();
     } else if (isAnswer(message)) {
       this.#waiting.get(message.id)?.resolve(message);
       this.#waiting.delete(message.id);
     }
   }
 
-  async #boot(count: number): Promise<void> {
-    const limit = Date.now() + BOOT_SECONDS * 1000;
-    while (this.#boots < count) {
+  async #until(limit: number, condition: () => boolean): Promise<void> {
+    while (!condition()) {
       if (this.#failed !== undefined) throw this.#failed;
-      const left = limit - Date.now();
-      if (left <= 0)
+      if (Date.now() > limit)
         throw new Error(`no boot in ${BOOT_SECONDS} s: ${this.consoleText().slice(-4000)}`);
       await new Promise<void>(resolve => {
-        const timer = setTimeout(resolve, left);
-        this.#booted = () => {
+        const timer = setTimeout(resolve, 20);
+        this.#wake = () => {
           clearTimeout(timer);
           resolve();
         };

@@ -1,0 +1,247 @@
+/**
+ * What tspod is on a host with systemd and cgroup v2, tried in a guest: pods are machines, limits hold, units start
+ * and stop pods, the journal has what apps say, and nothing of a pod outlives a reboot. Every suite of Debian that the
+ * rig knows runs the same tests.
+ */
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import type { Suite } from './guest.ts';
+import { Machine } from './machine.ts';
+
+const TSPOD = 'tspod --insecure-options=image';
+const IMAGE = 'oci:/srv/layouts/busybox:latest';
+const RUN = `${TSPOD} run --stage1-name=nspawn --net=none`;
+
+/** An app that is a shell script, as words of `run`; flags come before it. */
+function app(script: string, flags = ''): string {
+  return `${IMAGE} ${flags} --exec=/bin/sh -- -c ${quoted(script)}`;
+}
+
+function quoted(text: string): string {
+  return `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+/** Under systemd-run, so without the rig's own processes beside it. */
+const DELEGATED = 'systemd-run --quiet --scope -p Delegate=yes --';
+/** Bash: until a condition holds; a test's time-out ends it. */
+const until = (condition: string) => `until ${condition}; do sleep 0.1; done`;
+const running = (name: string) =>
+  until(`tspod list --no-legend 2>/dev/null | grep -q '${name}.*running'`);
+
+export function hostSuite(suite: Suite, about: { readonly layers: string }): void {
+  describe(`a host with systemd: ${suite}`, () => {
+    let machine: Machine;
+    beforeAll(async () => {
+      machine = await Machine.boot(suite, inject('layouts'));
+      await machine.ok(`${TSPOD} fetch ${IMAGE}`);
+    }, 900_000);
+    afterAll(async () => {
+      await machine?.end();
+    });
+
+    it('the rig: systemd is PID 1, cgroup v2 alone, all units are well', async () => {
+      expect(
+        await machine.ok(
+          'cat /proc/1/comm; stat -fc %T /sys/fs/cgroup; cat /proc/self/cgroup; systemctl --failed --no-legend',
+        ),
+      ).toBe('systemd\ncgroup2fs\n0::/user.slice/session-rig.scope\n');
+    });
+
+    it('the rig: a status, both streams, a time-out', async () => {
+      expect(await machine.run('echo out; echo err >&2; exit 3')).toEqual({
+        status: 3,
+        stdout: 'out\n',
+        stderr: 'err\n',
+      });
+      expect((await machine.run('kill -9 $$')).status).toBe(137);
+      await expect(machine.run('sleep 60', 0.2)).rejects.toThrow('not ended after 0.2 s');
+    });
+
+    it('doctor finds what there is', async () => {
+      const checks: unknown = JSON.parse(await machine.ok('tspod doctor --format=json'));
+      expect(checks).toContainEqual(
+        expect.objectContaining({
+          name: 'cgroups',
+          detail: expect.stringMatching(/^version 2 with .*memory.*pids/),
+        }),
+      );
+      expect(checks).toContainEqual(
+        expect.objectContaining({ name: 'layers', detail: expect.stringContaining(about.layers) }),
+      );
+    });
+
+    it('a pod is a machine in a scope of its own while it runs', async () => {
+      const script = `
+        ${RUN} --uuid-file-save=/root/uuid ${app('sleep 60', '--name=lone')} >/dev/null & pid=$!
+        ${running('lone')}
+        machinectl list --no-legend
+        cat /proc/$(machinectl show -p Leader --value rkt-$(cat /root/uuid))/cgroup
+        machinectl poweroff rkt-$(cat /root/uuid); wait $pid; echo status $?
+        machinectl list --no-legend; cat /root/uuid`;
+      const lines = (await machine.ok(script)).split('\n');
+      const uuid = lines.at(-1) ?? '';
+      expect(lines[0]).toMatch(new RegExp(`^rkt-${uuid} +container +systemd-nspawn`));
+      expect(lines[1]).toBe(
+        `0::/machine.slice/machine-rkt\\x2d${uuid.replaceAll('-', '\\x2d')}.scope/payload/init`,
+      );
+      expect(lines.slice(2, -1)).toEqual(['status 143']);
+    });
+
+    it('three apps, each with its own limits; enter has the app’s; stop; gc leaves nothing', async () => {
+      const script = `
+        ${RUN} --uuid-file-save=/root/three ${app('sleep 60', '--name=one --memory=64Mi')} --- ${app('sleep 60', '--name=two --cpu=500m --cpu-shares=1024')} --- ${app('sleep 60', '--name=three --pids-limit=33')} & pid=$!
+        ${running('one')}
+        ${until('[ -e /var/lib/tspod/pods/run/$(cat /root/three)/stage1/rootfs/rkt/supervisor-status -o -L /var/lib/tspod/pods/run/$(cat /root/three)/stage1/rootfs/rkt/supervisor-status ]')}
+        cd /sys/fs/cgroup/machine.slice/machine-*/payload
+        cat app-one/memory.max app-two/cpu.max app-two/cpu.weight app-three/pids.max app-one/pids.max
+        tspod enter --app=three $(cat /root/three) /bin/sh -c 'echo $$' >/dev/null && echo entered
+        tspod enter --app=one $(cat /root/three) /bin/sh -c 'sleep 3' & 
+        ${until('[ $(wc -l <app-one/cgroup.procs) -ge 2 ]')}; echo in the cgroup of one
+        tspod stop $(cat /root/three) >/dev/null; wait $pid; echo status $?
+        cd /; tspod gc --grace-period=0 >/dev/null 2>&1; tspod list --no-legend
+        find /sys/fs/cgroup/machine.slice -name 'machine-*'; losetup -n; ls /var/lib/tspod/pods/*/`;
+      const out = await machine.ok(script);
+      expect(out.split('\n').slice(0, 8)).toEqual([
+        '67108864',
+        '50000 100000',
+        '39',
+        '33',
+        'max',
+        'entered',
+        'in the cgroup of one',
+        'status 143',
+      ]);
+      expect(out).not.toContain('machine-');
+      expect(out).not.toContain('/dev/loop');
+    });
+
+    it('a memory limit kills its app alone', async () => {
+      const hog = 'dd if=/dev/zero of=/dev/null bs=200M count=1 2>/dev/null; echo hog $?';
+      const command = `${RUN} ${app(hog, '--name=hog --memory=24Mi')} --- ${app('sleep 2; echo calm', '--name=calm')}`;
+      expect(await machine.run(command)).toMatchObject({ status: 0, stdout: 'hog 137\ncalm\n' });
+    });
+
+    it('a limit on processes stops a fork bomb', async () => {
+      const bomb = 'b() { b | b & }; b; sleep 1; echo over';
+      const script = `${RUN} ${app(bomb, '--name=bomb --pids-limit=20')} >/dev/null 2>&1 & pid=$!
+        ${until('[ "$(cat /sys/fs/cgroup/machine.slice/machine-*/payload/app-bomb/pids.events 2>/dev/null)" ] && ! grep -q "max 0" /sys/fs/cgroup/machine.slice/machine-*/payload/app-bomb/pids.events')}
+        cat /sys/fs/cgroup/machine.slice/machine-*/payload/app-bomb/pids.peak 2>/dev/null || echo 20
+        kill $pid; wait $pid; echo over; pgrep -c launch`;
+      const { stdout } = await machine.run(script);
+      const [peak, over, left] = stdout.split('\n');
+      expect(Number(peak)).toBeLessThanOrEqual(20);
+      expect([over, left]).toEqual(['over', '0']);
+    });
+
+    it('a CPU limit: a busy app gets about its share', async () => {
+      const stat =
+        "sed -n 's/usage_usec //p' /sys/fs/cgroup/machine.slice/machine-*/payload/app-slow/cpu.stat";
+      const script = `${RUN} ${app('while :; do :; done', '--name=slow --cpu=200m')} & pid=$!
+        ${until(`[ "$(${stat} 2>/dev/null)" ]`)}
+        a=$(${stat}); s=$(date +%s%N); sleep 5; b=$(${stat}); e=$(date +%s%N)
+        echo $(((b - a) * 1000000 / (e - s)))
+        grep nr_throttled /sys/fs/cgroup/machine.slice/machine-*/payload/app-slow/cpu.stat
+        tspod stop --force $(tspod list --full --no-legend | sed -n 's/ .*//;/-/p' | tail -1) >/dev/null 2>&1; kill -9 $pid; wait`;
+      const [share, throttled] = (await machine.run(script)).stdout.split('\n');
+      // thousandths of a CPU; a busy machine may give less, the kernel never more than a period's rest
+      expect(Number(share)).toBeLessThan(300);
+      expect(Number(throttled?.split(' ')[1])).toBeGreaterThan(0);
+    });
+
+    it('fly: limits in a delegated cgroup, refused where others are in it', async () => {
+      const fly = `${TSPOD} run --stage1-name=fly`;
+      const refused = await machine.run(`${fly} ${app('true', '--memory=24Mi')}`);
+      expect(refused.status).toBe(254);
+      expect(refused.stderr).toContain("can't hand controllers down while process");
+      const script =
+        'p=/sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup); cat $p/memory.max $p/pids.max $p/cpu.max; dd if=/dev/zero of=/dev/null bs=200M count=1 2>/dev/null; echo $?';
+      const flags = '--memory=24Mi --pids-limit=30 --cpu=1500m';
+      for (const rm of ['', '--rm'])
+        expect(await machine.run(`${DELEGATED} ${fly} ${rm} ${app(script, flags)}`)).toMatchObject({
+          status: 0,
+          stdout: '25165824\n30\n150000 100000\n137\n',
+        });
+    });
+
+    it('a unit: ready when the apps are, stopped gracefully, with the app’s status', async () => {
+      const script = 'sleep 1; trap "echo bye; exit 3" TERM; echo up; while :; do sleep 0.1; done';
+      await putUnit(machine, 'web.service', [
+        'Type=notify',
+        'NotifyAccess=all',
+        'Delegate=yes',
+        'KillMode=mixed',
+        `ExecStart=/opt/tspod/bin/${RUN} ${app(script, '--name=web --memory=64Mi')}`,
+      ]);
+      await machine.ok('systemctl start web; systemctl is-active web');
+      expect(
+        await machine.ok(
+          `${until('journalctl -u web -o cat | grep -qx up')}; cat /sys/fs/cgroup/system.slice/web.service/tspod-*/payload/app-web/memory.max; machinectl list --no-legend | wc -l`,
+        ),
+      ).toBe('67108864\n1\n');
+      expect(
+        await machine.ok(
+          'systemctl stop web; systemctl show web -p ExecMainStatus -p ExecMainCode; journalctl -u web -o cat | grep -x -e up -e bye; ls -d /sys/fs/cgroup/system.slice/web.service 2>/dev/null || echo gone',
+        ),
+      ).toBe('ExecMainCode=1\nExecMainStatus=3\nup\nbye\ngone\n');
+    });
+
+    it('socket activation: the app gets the socket that systemd listens on', async () => {
+      const script =
+        'echo $LISTEN_FDS $((LISTEN_PID == $$)); readlink /proc/self/fd/3 | cut -c1-7; sleep 60';
+      await putUnit(machine, 'echo.service', [
+        'Delegate=yes',
+        'KillMode=mixed',
+        `ExecStart=/opt/tspod/bin/${RUN} ${app(script, '--name=listener')}`,
+      ]);
+      await machine.ok(
+        `printf '[Socket]\\nListenStream=127.0.0.1:7777\\n' >/etc/systemd/system/echo.socket; systemctl daemon-reload; systemctl start echo.socket; (echo >/dev/tcp/127.0.0.1/7777)`,
+      );
+      expect(
+        await machine.ok(
+          `${until('[ $(journalctl TSPOD_APP=listener -o cat | wc -l) -ge 2 ]')}; journalctl TSPOD_APP=listener -o cat; systemctl stop echo.socket echo.service`,
+        ),
+      ).toBe('1 1\nsocket:\n');
+    });
+
+    it('the journal has each line with its pod, app and stream', async () => {
+      const script = `${RUN} --uuid-file-save=/root/log ${app('echo out; sleep 0.3; echo err >&2; sleep 0.3; head -c 20000 /dev/zero | tr "\\0" x', '--name=talker')} >/dev/null 2>&1
+        journalctl --sync; journalctl TSPOD_POD=$(cat /root/log) --all -o json --output-fields=MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,TSPOD_APP,TSPOD_STREAM,TSPOD_PARTIAL,_UID`;
+      const entries: unknown[] = (await machine.ok(script))
+        .trim()
+        .split('\n')
+        .map(line => JSON.parse(line));
+      const common = { SYSLOG_IDENTIFIER: 'talker', TSPOD_APP: 'talker', _UID: '0' };
+      expect(entries).toMatchObject([
+        { ...common, MESSAGE: 'out', PRIORITY: '6', TSPOD_STREAM: 'stdout' },
+        { ...common, MESSAGE: 'err', PRIORITY: '3', TSPOD_STREAM: 'stderr' },
+        { ...common, MESSAGE: 'x'.repeat(16384), TSPOD_PARTIAL: 'true' },
+        { ...common, MESSAGE: 'x'.repeat(20000 - 16384) },
+      ]);
+    });
+
+    it('a journal that is started anew costs nothing', async () => {
+      const script = `${RUN} --uuid-file-save=/root/anew ${app('echo before; sleep 4; echo after', '--name=patient')} >/dev/null & pid=$!
+        ${running('patient')}; systemctl restart systemd-journald; wait $pid
+        journalctl --sync; journalctl TSPOD_POD=$(cat /root/anew) -o cat`;
+      expect(await machine.ok(script)).toBe('before\nafter\n');
+    });
+
+    it('a reboot: what ran has exited, and gc takes it away', async () => {
+      await machine.ok(
+        `(setsid ${RUN} --uuid-file-save=/root/booted ${app('sleep 600', '--name=old')} >/dev/null 2>&1 &) ; ${running('old')}; sync`,
+      );
+      await machine.reboot();
+      const script = `tspod status $(cat /root/booted) | head -1; tspod list --no-legend | grep -c running
+        ${RUN} ${app('exit 5')} ; echo status $?
+        tspod gc --grace-period=0 >/dev/null 2>&1; tspod list --no-legend | wc -l; losetup -n; systemctl --failed --no-legend`;
+      expect((await machine.run(script)).stdout).toBe('state=exited\n0\nstatus 5\n0\n');
+    }, 240_000);
+  });
+}
+
+async function putUnit(machine: Machine, name: string, lines: readonly string[]): Promise<void> {
+  const text = `[Service]\n${lines.join('\n')}\n`.replaceAll('$', '$$$$');
+  const encoded = Buffer.from(text).toString('base64');
+  await machine.ok(
+    `echo ${encoded} | base64 -d >/etc/systemd/system/${name}; systemctl daemon-reload`,
+  );
+}
