@@ -22,6 +22,7 @@ struct held {
     int app_plan;      /* opened before anything was done; -1: the plan ends in exec */
     int stage2;        /* sealed copy; -1 likewise */
     char folder[4096]; /* where relative paths start */
+    const char *init;  /* where a pod's init tells that it began and that it ended; NULL: there is none */
     bool inside;       /* in a pod's mount namespace, joined */
 };
 extern struct held held;
@@ -61,6 +62,7 @@ void run_require_folder(const struct step *step);
 void run_folder(const struct step *step);
 void run_file(const struct step *step);
 void run_symlink(const struct step *step);
+void run_init_folder(const struct step *step);
 void run_pid_file(const struct step *step);
 
 /* namespaces.c */

@@ -102,6 +102,30 @@ static struct end describe(int status, int status_pipe)
     return (struct end){ "exited", WEXITSTATUS(status) };
 }
 
+void run_init_folder(const struct step *step)
+{
+    held.init = word_text(step, 1);
+}
+
+static bool init_told(const char *what)
+{
+    char path[4096];
+    return snprintf(path, sizeof path, "%s/%s", held.init, what) < (int)sizeof path &&
+           faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+/* What leads to a pod's init (systemd-nspawn) ends with a status of its own where init has none to hand on. */
+static struct end as_init_told(struct end end)
+{
+    if (!held.init || strcmp(end.kind, "exited") != 0 || end.number == 0 || init_told("init-ended"))
+        return end;
+    if (init_told("init-began") && end.number != EXIT_FAILED)
+        return (struct end){ "signaled", SIGKILL };
+    if (!init_told("init-began"))
+        say("can't start the pod: what was to start its init ended with %d", end.number);
+    return (struct end){ "failed", EXIT_FAILED };
+}
+
 /* Written aside and renamed: a reader sees the whole number or no file. */
 static void write_status(const char *folder, const char *app, struct end end)
 {
@@ -168,7 +192,7 @@ _Noreturn void end_like_child(int status)
 _Noreturn static void supervise(const struct step *step, pid_t child, int status_pipe)
 {
     int status = wait_for(child);
-    struct end end = describe(status, status_pipe);
+    struct end end = as_init_told(describe(status, status_pipe));
     if (strcmp(word_text(step, 1), "-") != 0)
         write_status(word_text(step, 1), word_text(step, 2), end);
     if (held.lock >= 0)

@@ -190,6 +190,7 @@ const struct verb VERBS[] = {
     { "cgroup-controllers", 2, 17, false, check_controllers, run_cgroup_controllers },
     { "join-cgroups", 1, 1, false, check_process, run_join_cgroups },
     { "join-namespaces", 2, 8, false, check_join_namespaces, run_join_namespaces },
+    { "init", 1, 1, false, NULL, run_init_folder },
     { "pid-file", 1, 1, false, NULL, run_pid_file },
     { "supervise", 2, ANY_NUMBER, false, check_supervise, run_supervise },
     { "terminal", 0, 0, false, NULL, run_terminal },

@@ -45,6 +45,7 @@ export function launchSteps(pod: Pod): readonly Step[] {
     // No app ever has the caller's own terminal.
     ...(usesCaller(pod) ? ([['terminal']] satisfies Step[]) : []),
     ...cgroups.before,
+    ['init', 'stage1/rootfs/rkt'],
     ['supervise', '-', 'pod', ...(options.finish ?? [])],
     ...hold,
     ['unshare', 'mount'],

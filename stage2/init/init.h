@@ -125,6 +125,8 @@ uint64_t kills_for_memory(const struct app *app);
 void write_status(const char *app, const char *suffix, const char *text);
 void remove_status(const char *app, const char *suffix);
 void write_ready(void);
+/* For the pod's parent: "init-began", "init-ended". */
+void tell_parent(const char *what);
 /* Whether nobody listens at NOTIFY_SOCKET any more: systemd-nspawn does as long as it lives. */
 bool parent_is_gone(void);
 

@@ -162,6 +162,7 @@ static _Noreturn void leave(void)
     close_control();
     for (struct app *app = pod.apps; app; app = app->next)
         remove_app_cgroup(app);
+    tell_parent("init-ended");
     _exit(pod_status());
 }
 
@@ -169,6 +170,7 @@ _Noreturn void run_init(const char *plan)
 {
     struct epoll_event events[EVENTS];
     take_sockets();
+    tell_parent("init-began");
     read_init_plan(plan);
     set_up();
     for (struct app *app = pod.apps; app; app = app->next)

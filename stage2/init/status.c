@@ -38,6 +38,17 @@ void remove_status(const char *app, const char *suffix)
         say("app \"%s\": can't remove its old status: %s", app, strerror(errno));
 }
 
+void tell_parent(const char *what)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/rkt/%s", what);
+    int fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
+    if (fd < 0)
+        say("can't write %s: %s", path, strerror(errno));
+    else
+        close(fd);
+}
+
 /* sd_notify(3). Under systemd-nspawn the socket is its own, and it tells the unit's manager. False with errno set. */
 static bool notify(const char *text)
 {

@@ -24,6 +24,7 @@ const VERBS = [
   'tmpfs',
   'file',
   'cgroup',
+  'init',
   'supervise',
   'start',
   'exec',

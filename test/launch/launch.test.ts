@@ -253,6 +253,25 @@ describe.runIf(root)('supervise', () => {
     expect(result.stderr).toBe('tspod: exec "nope": not found in PATH\n');
   });
 
+  test.each([
+    ['init-began', 'exit 3', null, 'SIGKILL', 'signaled 9\n', ''],
+    ['init-began', 'exit 254', 254, null, 'failed 254\n', ''],
+    ['init-began', 'exit 0', 0, null, 'exited 0\n', ''],
+    ['init-ended', 'exit 3', 3, null, 'exited 3\n', ''],
+    ['nothing', 'exit 3', 254, null, 'failed 254\n', 'ended with 3\n'],
+    ['nothing', 'kill -15 $$', null, 'SIGTERM', 'signaled 15\n', ''],
+  ])('an init that told %s: %s', (told, script, status, signal, kind, said) => {
+    const steps: Step[] = [
+      ['init', '.'],
+      ['supervise', '-', 'pod', '/bin/sh', '-c', 'echo "$0 $1"'],
+    ];
+    writeFileSync(join(pod.dir, told), '');
+    const result = launch(pod, plan([...SHARED_BIND, ...steps]), sh(script));
+    expect(result).toMatchObject({ status, signal, stdout: kind });
+    expect(result.stderr.endsWith(said)).toBe(true);
+    if (said === '') expect(result.stderr).toBe('');
+  });
+
   test('passes a signal on, once', () => {
     const script = 'trap "echo got" USR1; sh -c "kill -USR1 $PPID"; sleep 0.3; :';
     expect(launch(pod, supervised(), sh(script)).stdout).toBe('got\n');
