@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -31,6 +32,7 @@
 
 #include "common/close-fds.h"
 #include "digest-file.h"
+#include "net-namespace.h"
 #include "start-state.h"
 #include "unpack-filter.h"
 #include "write-queue.h"
@@ -770,6 +772,28 @@ FUNCTION(js_digest_file_end, 1)
     return text;
 }
 
+/* --- network namespaces --- */
+
+FUNCTION(js_pin_net_namespace, 1)
+{
+    struct path path_text;
+    const char *path = arg_path(c, 0, &path_text);
+    if (c->failed)
+        return NULL;
+    const char *failed = NULL;
+    int err = pin_net_namespace(path, &failed);
+    return err ? fail(c, err, failed, path) : undefined(c);
+}
+
+FUNCTION(js_detach_mount, 1)
+{
+    struct path path_text;
+    const char *path = arg_path(c, 0, &path_text);
+    if (c->failed)
+        return NULL;
+    return done(c, umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW), "umount2", path);
+}
+
 FUNCTION(js_chroot, 1)
 {
     struct path path_text;
@@ -890,6 +914,7 @@ NAPI_MODULE_INIT()
         { "pidfdSend", js_pidfd_send },  { "statfsType", js_statfs_type },
         { "umask", js_umask },           { "queueWrite", js_queue_write },
         { "queueFile", js_queue_file },  { "drainWrites", js_drain_writes },
+        { "pinNetNamespace", js_pin_net_namespace }, { "detachMount", js_detach_mount },
         { "digestFile", js_digest_file }, { "digestFileWrite", js_digest_file_write },
         { "digestFileEnd", js_digest_file_end },
     };

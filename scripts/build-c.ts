@@ -52,6 +52,7 @@ export async function buildC(root: string): Promise<void> {
       sources: [
         'native/addon.c',
         'native/digest-file.c',
+        'native/net-namespace.c',
         'native/write-queue.c',
         'native/unpack-filter.c',
         `${common}/close-fds.c`,

@@ -173,18 +173,22 @@ function partsFromFlags({ args, context, images }: AssembleInput): Parts {
     byApp.set(app.name, image);
     apps.push(app);
   }
+  const exposed = args.ports.map(text => exposedPort(text, apps));
   return {
     manifest: {
       acVersion: APPC_VERSION,
       acKind: 'PodManifest',
-      apps,
+      apps: withPorts(
+        apps,
+        exposed.map(({ name }) => name),
+      ),
       volumes: volumesOf(args.volumes),
       isolators: [],
       annotations: [
         ...supervisionAnnotations(args),
         ...(args.sandbox === undefined ? [] : sandboxAnnotations(args.sandbox)),
       ],
-      ports: args.ports.map(text => exposedPort(text, apps)),
+      ports: exposed,
       ...texts('userAnnotations', args.sandbox?.userAnnotations ?? [], 'user-annotation'),
       ...texts('userLabels', args.sandbox?.userLabels ?? [], 'user-label'),
     },
@@ -221,24 +225,54 @@ function volumesOf(flags: readonly string[]): readonly Volume[] {
   return [...byName.values()];
 }
 
-/** `NAME:[HOSTIP:]HOSTPORT`, where NAME may be the number of a TCP port that an app has; an IPv6 address stands in brackets. */
+/** `80`, `53-udp`: a port that no image has to name. */
+const NUMBERED_PORT = /^([0-9]{1,5})(?:-(tcp|udp|sctp))?$/;
+
+/**
+ * `NAME:[HOSTIP:]HOSTPORT`, where NAME may be a number (of a TCP port, or with its protocol), whether an image names
+ * that port or not; an IPv6 address stands in brackets.
+ */
 function exposedPort(text: string, apps: readonly RuntimeApp[]): ExposedPort {
   const match = /^([^:]+):(?:(\[[0-9a-fA-F:.]+\]|[0-9.]+):)?([0-9]{1,5})$/.exec(text);
   const [, given = '', ip, digits = ''] = match ?? [];
   const ports = apps.flatMap(({ app }) => app?.ports ?? []);
   const numbered = ports.find(({ port, protocol }) => String(port) === given && protocol === 'tcp');
-  const name = ports.some(port => port.name === given) ? given : (numbered?.name ?? given);
+  const [, number, protocol = 'tcp'] = NUMBERED_PORT.exec(given) ?? [];
+  const unnamed =
+    number !== undefined && inRange(Number(number)) ? `${Number(number)}-${protocol}` : given;
+  const name = ports.some(port => port.name === given) ? given : (numbered?.name ?? unnamed);
   const hostPort = Number(digits);
-  if (match === null || !isAcName(name) || hostPort < 1 || hostPort > 65_535) {
+  if (match === null || !isAcName(name) || !inRange(hostPort)) {
     throw new TspodError(
       'usage',
       `--port=${text.slice(0, 100)}: it must be NAME:[HOSTIP:]HOSTPORT`,
     );
   }
-  if (!ports.some(port => port.name === name)) {
+  if (name === given && !NUMBERED_PORT.test(name) && !ports.some(port => port.name === name)) {
     throw new TspodError('pod', `--port=${text}: no app has a port "${name}"`);
   }
   return { name, hostPort, ...(ip === undefined ? {} : { hostIP: ip.replace(/^\[|\]$/g, '') }) };
+}
+
+function inRange(port: number): boolean {
+  return port >= 1 && port <= 65_535;
+}
+
+/** With those of `names` that no app has: the apps of a pod share its addresses, so the first may have them. */
+function withPorts(apps: readonly RuntimeApp[], names: readonly string[]): readonly RuntimeApp[] {
+  const known = new Set(apps.flatMap(({ app }) => app?.ports ?? []).map(({ name }) => name));
+  const added = [...new Set(names)].flatMap(name => {
+    const [, number, protocol = 'tcp'] = NUMBERED_PORT.exec(name) ?? [];
+    return number === undefined || known.has(name)
+      ? []
+      : [{ name, protocol, port: Number(number) }];
+  });
+  const [first, ...others] = apps;
+  if (first?.app === undefined || added.length === 0) return apps;
+  return [
+    { ...first, app: { ...first.app, ports: [...(first.app.ports ?? []), ...added] } },
+    ...others,
+  ];
 }
 
 function partsFromManifest(

@@ -6,6 +6,7 @@ export function podToJson(pod: PodReport): object {
   return dropEmpty({
     name: pod.uuid,
     state: pod.state,
+    networks: pod.networks,
     app_names: pod.apps.map(app => app.name),
     apps: pod.apps.map(appToJson),
     created_at: seconds(pod.createdAt),

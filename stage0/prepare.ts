@@ -28,7 +28,9 @@ import type { Flavor } from '../stage1-flavors/flavor.ts';
 import type { PodArgs } from './args/types.ts';
 import { assemblePod, type ResolvedImage, readPodManifest, type StoredImage } from './assemble.ts';
 import { fetchImage } from './fetch/fetch.ts';
+import { defaultNet } from './networks.ts';
 import { removeLockedPod } from './remove-pod.ts';
+import type { Finish } from './result.ts';
 import { selectStage1 } from './stage1.ts';
 import type { OpenStage1 } from './stage1-image.ts';
 import { directoryForm } from './unpack/directory.ts';
@@ -53,7 +55,7 @@ export interface PlannedPod {
 export async function withPlannedPod<T>(
   context: Context,
   args: PodArgs,
-  finish: ((uuid: string) => readonly string[]) | undefined,
+  finish: Finish | undefined,
   use: (planned: PlannedPod, store: Store) => Promise<T>,
 ): Promise<T> {
   requireRoot(context.command);
@@ -74,7 +76,7 @@ async function withFlavor<T>(
   context: Context,
   args: PodArgs,
   { flavor, stage1 }: Pick<PlannedPod, 'flavor' | 'stage1'>,
-  finish: ((uuid: string) => readonly string[]) | undefined,
+  finish: Finish | undefined,
   use: (planned: PlannedPod, store: Store) => Promise<T>,
 ): Promise<T> {
   const overlay = canOverlay(context, args);
@@ -88,16 +90,18 @@ async function withFlavor<T>(
       args.podManifest === undefined ? undefined : readPodManifest(args.podManifest);
     const named = await manifestImages(context, store, lease, podManifest);
     const uuid = newUuid();
+    // A pod that is only prepared learns it when it starts.
+    const net = finish === undefined ? args.net : (args.net ?? defaultNet(flavor));
     const assembled = assemblePod({
       uuid,
       context,
-      args,
+      args: { ...args, ...(net === undefined ? {} : { net }) },
       images,
       podManifest,
       findImage: id => named.get(id),
       flavor,
       overlay,
-      finish: finish?.(uuid),
+      finish: flavor.name === 'nspawn' ? finish?.(uuid, net) : finish?.(uuid, undefined),
       stage1: stage1?.stage1,
       layerTree: diffId =>
         relativeTo(join(context.dir, 'pods/run', uuid), store.layers.tree(diffId)),

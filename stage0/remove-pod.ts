@@ -12,6 +12,7 @@ import { removeTree } from '../src/store/remove-tree.ts';
 import { faultPoint } from '../src/sys/fault.ts';
 import type { Flavor } from '../stage1-flavors/flavor.ts';
 import { FLAVORS, flavorOfPod } from '../stage1-flavors/index.ts';
+import { tearDownNetworks } from './net/tear-down.ts';
 
 /**
  * Undoes what the flavor left on the host, then removes the folder, and lets go of the lock. Killed
@@ -23,6 +24,7 @@ export function removeLockedPod(pod: PodHandle): void {
     refuseMounts(pod.dir);
     if (pod.folder === 'run') pod.moveTo('exited-garbage');
     else if (pod.folder !== 'exited-garbage' && pod.folder !== 'garbage') pod.moveTo('garbage');
+    tearDownNetworks(pod.uuid, pod.dir);
     for (const flavor of flavorsOf(pod.dir)) flavor.gc({ uuid: pod.uuid, dir: pod.dir });
     faultPoint('pod-remove');
     const [failure] = removeTree(pod.dir);

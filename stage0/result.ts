@@ -17,6 +17,7 @@ import {
 import { dirname, join, resolve } from 'node:path';
 import type { Context } from '../src/context.ts';
 import { systemError, type TspodError } from '../src/errors.ts';
+import { wantsNetworks } from '../src/pod/net-request.ts';
 import type { PodImageUse } from '../src/store/types.ts';
 import { artifact } from '../src/sys/artifacts.ts';
 
@@ -161,22 +162,24 @@ function asideOf(file: string): string {
   return join(dirname(file), `.tspod-result-${process.pid}-${Date.now().toString(36)}`);
 }
 
-/**
- * What the launcher executes when the app has ended, if anything must be done then. Without it nobody
- * outlives the app and the process becomes the app itself.
- */
+/** What the launcher executes when the app has ended, if anything must be done then. */
+export type Finish = (uuid: string, net: string | undefined) => readonly string[] | undefined;
+
+/** Without it nobody outlives the app and the process becomes the app itself. */
 export function finishCommand(
   context: Context,
   args: { readonly result?: string; readonly rm: boolean },
-): ((uuid: string) => readonly string[]) | undefined {
-  if (args.result === undefined && !args.rm) return undefined;
-  return uuid => [
-    process.execPath,
-    artifact('tspod.js'),
-    'finish',
-    `--dir=${context.dir}`,
-    ...(args.result === undefined ? [] : [`--result=${resolve(args.result)}`]),
-    ...(args.rm ? ['--rm'] : []),
-    uuid,
-  ];
+): Finish {
+  return (uuid, net) => {
+    if (args.result === undefined && !args.rm && !wantsNetworks(net)) return undefined;
+    return [
+      process.execPath,
+      artifact('tspod.js'),
+      'finish',
+      `--dir=${context.dir}`,
+      ...(args.result === undefined ? [] : [`--result=${resolve(args.result)}`]),
+      ...(args.rm ? ['--rm'] : []),
+      uuid,
+    ];
+  };
 }

@@ -111,7 +111,7 @@ export function writeInsidePlans(dir: string, plans: ReadonlyMap<string, readonl
 }
 
 /** Whole or not at all: run-prepared writes these again in a pod that stays prepared when it is killed. */
-function replaceFile(path: string, content: string | Uint8Array): void {
+export function replaceFile(path: string, content: string | Uint8Array): void {
   const aside = `${path}.new`;
   writeFileSync(aside, content, { mode: 0o640 });
   renameSync(aside, path);

@@ -9,6 +9,7 @@ import { type Digest, fromAppcHash } from '../image/digest.ts';
 import { CGROUPS_FILE, STATUS_FOLDER } from './folder.ts';
 import { type PodView, podProcess } from './lifecycle.ts';
 import { parsePodManifest } from './manifest.ts';
+import { type PodNetwork, readNetworks } from './networks.ts';
 
 export interface AppReport {
   readonly name: string;
@@ -40,6 +41,7 @@ export interface PodReport extends PodView {
   readonly startedAt: number | undefined;
   /** Only while it runs. */
   readonly pid: number | undefined;
+  readonly networks: readonly PodNetwork[];
   readonly userAnnotations: Readonly<Record<string, string>>;
   readonly userLabels: Readonly<Record<string, string>>;
 }
@@ -81,6 +83,7 @@ export function reportPod(pod: PodView): PodReport {
     createdAt: timeOf(join(pod.dir, 'pod-created')),
     startedAt: timeOf(join(pod.dir, 'pid')) ?? timeOf(join(pod.dir, 'ppid')),
     pid: pod.state === 'running' ? podProcess(pod.dir)?.pid : undefined,
+    networks: readNetworks(pod.dir),
     userAnnotations: parsed?.userAnnotations ?? {},
     userLabels: parsed?.userLabels ?? {},
   };

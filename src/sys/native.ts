@@ -106,6 +106,12 @@ export interface Native {
   /** Waits until all is written. @returns the digest in hexadecimal. Throws the write's failure. */
   digestFileEnd(file: DigestFile): string;
 
+  // --- network namespaces
+  /** A new one, kept by a mount on the existing file `path`; this process stays where it is. */
+  pinNetNamespace(path: string): void;
+  /** umount2(2), lazily; never through a link. */
+  detachMount(path: string): void;
+
   // --- confinement of the unpacker's child
   chroot(path: string): void;
   /** no_new_privs, bounding and all other sets reduced to `capabilities` (bit mask), for all threads made later. */

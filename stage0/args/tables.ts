@@ -57,7 +57,11 @@ const STAGE1: FlagTable = {
 };
 
 const SURROUNDINGS: FlagTable = {
-  net: { kind: 'optional', bare: 'default', help: "the network: fly has the host's, --net=host" },
+  net: {
+    kind: 'optional',
+    bare: 'default',
+    help: "networks: default, default-restricted, none, host, all, or NAME[:K=V;…],…; fly has the host's",
+  },
   dns: { kind: 'list', help: 'name servers for resolv.conf, or host, or none' },
   'dns-search': { kind: 'list', help: 'search domains for resolv.conf' },
   'dns-opt': { kind: 'list', help: 'options for resolv.conf' },

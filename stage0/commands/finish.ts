@@ -9,8 +9,9 @@ import { join } from 'node:path';
 import { type Context, warn } from '../../src/context.ts';
 import { EXIT_FAILURE, errnoOf, reasonOf, TspodError } from '../../src/errors.ts';
 import { readFlavorName, readPod, STATUS_FOLDER } from '../../src/pod/folder.ts';
-import { type PodView, viewPod } from '../../src/pod/lifecycle.ts';
+import { lockPod, type PodView, viewPod } from '../../src/pod/lifecycle.ts';
 import { ranOutOfMemory, readExitCodes } from '../../src/pod/report.ts';
+import { tearDownNetworks } from '../net/tear-down.ts';
 import { type RunResult, writeResult } from '../result.ts';
 import { removePod } from './rm.ts';
 
@@ -42,6 +43,15 @@ export async function run(context: Context, args: FinishArgs): Promise<number> {
       startedAt,
       finishedAt: new Date().toISOString(),
     });
+  }
+  // What gc does while we look at it, it does.
+  const ended = lockPod(context.dir, args.uuid);
+  if (ended !== undefined) {
+    try {
+      tearDownNetworks(args.uuid, ended.dir);
+    } finally {
+      ended.close();
+    }
   }
   // without rm's line on standard output, which is the app's
   if (args.rm && viewPod(context.dir, args.uuid) !== undefined) removePod(context.dir, args.uuid);

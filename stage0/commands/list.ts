@@ -3,6 +3,7 @@ import type { Context } from '../../src/context.ts';
 import { reasonOf } from '../../src/errors.ts';
 import { humanTime, longTime } from '../../src/humanize.ts';
 import { listPods, type PodView } from '../../src/pod/lifecycle.ts';
+import { showNetworks } from '../../src/pod/networks.ts';
 import { type PodReport, reportPod } from '../../src/pod/report.ts';
 import { renderTable } from '../../src/table.ts';
 import { checkFormat, printJson } from '../output.ts';
@@ -50,6 +51,7 @@ function report(pod: PodView, errors: string[]): PodReport {
       createdAt: undefined,
       startedAt: undefined,
       pid: undefined,
+      networks: [],
       userAnnotations: {},
       userLabels: {},
     };
@@ -60,7 +62,7 @@ function report(pod: PodView, errors: string[]): PodReport {
 function podRows(context: Context, pod: PodReport, full: boolean): readonly (readonly string[])[] {
   const time = (ms: number | undefined) =>
     ms === undefined ? '' : full ? longTime(ms) : humanTime(ms);
-  const own = [pod.state, time(pod.createdAt), time(pod.startedAt), ''];
+  const own = [pod.state, time(pod.createdAt), time(pod.startedAt), showNetworks(pod.networks)];
   const uuid = full ? pod.uuid : pod.uuid.slice(0, SHORT_UUID);
   if (pod.apps.length === 0) return [[uuid, '-', '-', ...(full ? ['-'] : []), ...own]];
   return pod.apps.map((app, index) => {

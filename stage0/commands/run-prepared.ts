@@ -10,6 +10,7 @@ import { flavorOfPod } from '../../stage1-flavors/index.ts';
 import type { RunPreparedArgs } from '../args/types.ts';
 import { runtimeOptions } from '../assemble.ts';
 import { launchPod } from '../launch.ts';
+import { connectPod, defaultNet, disconnectPod } from '../networks.ts';
 import { checkResultFile, finishCommand } from '../result.ts';
 
 /** Returns only for `--dry-run`; otherwise this process becomes the pod. */
@@ -25,20 +26,25 @@ export async function run(context: Context, args: RunPreparedArgs): Promise<numb
     });
   }
   const prepared = readPod(handle.dir, uuid);
+  const flavor = flavorOfPod(readFlavorName(handle.dir));
+  const net = args.net ?? defaultNet(flavor);
   const pod: Pod = {
     ...prepared,
     options: {
-      ...runtimeOptions(context, args, {
-        finish: finishCommand(context, args)?.(uuid),
-        privateUsers: prepared.options.privateUsers,
-        noOverlay: prepared.options.noOverlay ?? false,
-        stage1: prepared.options.stage1,
-      }),
+      ...runtimeOptions(
+        context,
+        { ...args, ...(net === undefined ? {} : { net }) },
+        {
+          finish: finishCommand(context, args)(uuid, flavor.name === 'nspawn' ? net : undefined),
+          privateUsers: prepared.options.privateUsers,
+          noOverlay: prepared.options.noOverlay ?? false,
+          stage1: prepared.options.stage1,
+        },
+      ),
       // Switched off when it was prepared stays switched off.
       insecure: prepared.options.insecure,
     },
   };
-  const flavor = flavorOfPod(readFlavorName(handle.dir));
   flavor.check(pod);
   for (const text of flavor.warnings?.(pod) ?? []) warn(context, `warning: ${text}`);
   const plan = flavor.plan(pod);
@@ -51,8 +57,10 @@ export async function run(context: Context, args: RunPreparedArgs): Promise<numb
   writePlan(handle.dir, plan);
   handle.moveTo('run');
   try {
+    await connectPod(context, handle.dir, pod, flavor);
     return launchPod(handle);
   } catch (error) {
+    disconnectPod(handle);
     handle.moveTo('prepared'); // it never ran
     throw error;
   }

@@ -3,6 +3,7 @@ import type { Context } from '../../src/context.ts';
 import { planToJson } from '../../src/pod/launch-plan.ts';
 import type { PodArgs } from '../args/types.ts';
 import { launchPod } from '../launch.ts';
+import { connectPod } from '../networks.ts';
 import { withPlannedPod, writePreparedPod } from '../prepare.ts';
 import { removeLockedPod } from '../remove-pod.ts';
 import { checkResultFile, finishCommand } from '../result.ts';
@@ -16,18 +17,21 @@ export async function run(context: Context, args: PodArgs): Promise<number> {
     });
     return 0;
   }
-  const handle = await withPlannedPod(
+  const { handle, planned } = await withPlannedPod(
     context,
     args,
     finishCommand(context, args),
-    (planned, store) =>
-      writePreparedPod(context, store, planned, {
+    async (planned, store) => ({
+      planned,
+      handle: await writePreparedPod(context, store, planned, {
         name: args.podName,
         uuidFile: args.uuidFileSave,
       }),
+    }),
   );
   handle.moveTo('run');
   try {
+    await connectPod(context, handle.dir, planned.pod, planned.flavor);
     return launchPod(handle);
   } catch (error) {
     removeLockedPod(handle); // it never ran

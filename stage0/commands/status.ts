@@ -1,8 +1,10 @@
 /** `tspod status POD`: rkt's lines; `--wait` until the pod has ended, `--wait-ready` until it has a process. */
+
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Context } from '../../src/context.ts';
 import { longTime, parseDuration } from '../../src/humanize.ts';
 import { findPod, type PodView, podProcess, viewPod } from '../../src/pod/lifecycle.ts';
+import { showNetworks } from '../../src/pod/networks.ts';
 import { type PodReport, reportPod } from '../../src/pod/report.ts';
 import { parseBool } from '../args/flags.ts';
 import { checkFormat, printJson } from '../output.ts';
@@ -77,7 +79,7 @@ function lines(pod: PodReport): readonly string[] {
   const text = [`state=${pod.state}`];
   if (pod.createdAt !== undefined) text.push(`created=${longTime(pod.createdAt)}`);
   if (pod.startedAt !== undefined) text.push(`started=${longTime(pod.startedAt)}`);
-  if (ran) text.push('networks=');
+  if (ran) text.push(`networks=${showNetworks(pod.networks)}`);
   if (pod.pid !== undefined) text.push(`pid=${pod.pid}`);
   if (ran) text.push(`exited=${ended}`);
   for (const app of pod.apps) {

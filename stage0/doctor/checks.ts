@@ -9,6 +9,7 @@ import { Layout } from '../../src/store/layout.ts';
 import { sealingUnavailable } from '../../src/store/seal.ts';
 import { existingPart } from '../../src/sys/existing.ts';
 import { overlayUnavailable } from '../../src/sys/overlay.ts';
+import { PLUGIN_FOLDERS as NET_PLACES } from '../net/cni.ts';
 import { erofsSupport } from '../unpack/erofs/support.ts';
 
 export interface Check {
@@ -34,6 +35,7 @@ export function examine(dir: string): readonly Check[] {
     verity(dir),
     cgroups(),
     seccomp(),
+    networks(),
   ];
 }
 
@@ -151,6 +153,29 @@ function seccomp(): Check {
   if (actions !== undefined) return { name, state: 'ok', detail: `filters with ${actions}` };
   return { name, state: 'warn', detail: 'the kernel has no filters: --seccomp is refused' };
 }
+
+/** Of flavor nspawn; fly has the host's. */
+function networks(): Check {
+  const name = 'networks';
+  const hint = 'install them (Debian: containernetworking-plugins, nftables)';
+  const plugin = BUILT_IN_PLUGINS.find(type => !NET_PLACES.some(at => existsSync(`${at}/${type}`)));
+  if (plugin !== undefined) {
+    return {
+      name,
+      state: 'warn',
+      detail: `no plugin ${plugin}: pods need --net=none or host`,
+      hint,
+    };
+  }
+  if (!PROGRAMS.some(folder => existsSync(`${folder}/nft`))) {
+    return { name, state: 'warn', detail: 'no nft: neither the default network nor ports', hint };
+  }
+  return { name, state: 'ok', detail: 'by CNI plugins and nftables' };
+}
+
+/** What `--net=default` consists of. */
+const BUILT_IN_PLUGINS = ['ptp', 'host-local'];
+const PROGRAMS = ['/usr/sbin', '/sbin', '/usr/bin', '/bin'];
 
 function read(path: string): string | undefined {
   try {

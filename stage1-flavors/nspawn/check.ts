@@ -1,6 +1,7 @@
 /** What nspawn refuses, by name, before anything is written. */
 import type { NameValue } from '../../src/image/appc.ts';
 import { isMutable, MUTABLE_ANNOTATION } from '../../src/pod/mutable.ts';
+import { wantsNetworks } from '../../src/pod/net-request.ts';
 import type { Pod } from '../../src/pod/pod.ts';
 import { inheritsAny, STREAMS, streamAnnotation, streamModes } from '../../src/pod/streams.ts';
 import { annotationsOf, unsupported } from '../isolation.ts';
@@ -19,15 +20,13 @@ const STREAM_ANNOTATIONS: ReadonlySet<string> = new Set(STREAMS.map(streamAnnota
 export function check(pod: Pod): void {
   const { options, manifest } = pod;
   findNspawn();
-  if (options.net !== undefined && options.net !== 'host' && options.net !== 'none') {
+  // rkt's words.
+  if (manifest.ports.length > 0 && options.net !== undefined && !wantsNetworks(options.net)) {
     throw unsupported(
-      `--net=${options.net}: networks are not in this version`,
-      'give none or host',
+      `--port flag does not work with '${options.net}' networking`,
+      'give --net=default',
     );
   }
-  const [port] = manifest.ports;
-  if (port !== undefined)
-    throw unsupported(`--port=${port.name}: networks are not in this version`, 'give --net=host');
   if (options.privateUsers) throw unsupported('--private-users: not in this version');
   if (options.mdsRegister) throw unsupported('--mds-register: there is no metadata service');
   if (options.ipc === 'parent') throw unsupported('--ipc=parent: a pod has IPC of its own');

@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { TspodError } from '../../src/errors.ts';
 import { isMutable } from '../../src/pod/mutable.ts';
+import { netnsPath, wantsNetworks } from '../../src/pod/net-request.ts';
 import type { Pod } from '../../src/pod/pod.ts';
 import { inheritsAny, streamModes } from '../../src/pod/streams.ts';
 import { annotationsOf } from '../isolation.ts';
@@ -40,7 +41,7 @@ export function nspawnCommand(pod: Pod): readonly string[] {
     `--hostname=${options.hostname ?? `rkt-${pod.uuid}`}`,
     `--uuid=${pod.uuid}`,
     ...capabilities(pod),
-    ...(options.net === 'host' ? [] : ['--private-network']),
+    ...network(pod),
     '--link-journal=no',
     '--resolv-conf=off',
     '--timezone=off',
@@ -52,6 +53,11 @@ export function nspawnCommand(pod: Pod): readonly string[] {
     '/init',
     'init',
   ];
+}
+
+function network({ uuid, options: { net } }: Pod): readonly string[] {
+  if (net === 'host') return [];
+  return [wantsNetworks(net) ? `--network-namespace-path=${netnsPath(uuid)}` : '--private-network'];
 }
 
 /** Without systemd there is nobody to register with, and the pod stays in the cgroup that it was started in. */

@@ -1,6 +1,7 @@
 /** What stage2's init is to do in this pod: docs/stage2-init.md. */
 import type { Step } from '../../src/pod/launch-plan.ts';
 import { isMutable } from '../../src/pod/mutable.ts';
+import { wantsNetworks } from '../../src/pod/net-request.ts';
 import type { Pod, PodApp } from '../../src/pod/pod.ts';
 import { streamModes } from '../../src/pod/streams.ts';
 import { appSupervision, podSupervision } from '../../src/pod/supervision.ts';
@@ -24,7 +25,10 @@ export function initSteps(pod: Pod): readonly Step[] {
     ...(stopSeconds === undefined
       ? []
       : ([['stop-timeout', String(stopSeconds)]] satisfies Step[])),
-    ...(pod.options.net === 'host' ? [] : ([['loopback']] satisfies Step[])),
+    // A namespace with networks comes with its loopback up, and init has no right to change it.
+    ...(pod.options.net === 'host' || wantsNetworks(pod.options.net)
+      ? []
+      : ([['loopback']] satisfies Step[])),
     ...(cgroups.unified ? ([['cgroups', '/sys/fs/cgroup']] satisfies Step[]) : []),
     ...pod.apps.flatMap(app => appInitSteps(pod, app, cgroups)),
   ];
