@@ -1,21 +1,21 @@
 /**
  * Any process of a pod under nspawn killed at any instant: the one that was started, systemd-nspawn, init, an
- * app, or tspod while it prepares. Afterwards no process of the pod lives, `list` tells what is true, gc takes
- * everything away, and `sandbox` finds nothing left on the machine.
+ * app, or tspod while it prepares or sets up networks. Afterwards no process of the pod lives, `list` tells what is true,
+ * gc takes everything away, addresses and rules included, and `sandbox` finds nothing left on the machine.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { fromLayout, useSandbox } from '../functional/sandbox.ts';
-import type { Sandbox } from '../support/tspod.ts';
+import { Host } from '../net/host.ts';
 
 const use = useSandbox();
 
 /** In all; this many at once. */
 const KILLS = Number(process.env['TSPOD_KILLS'] ?? 200);
 const AT_ONCE = 8;
-/** A pod is up after about 200 ms. */
-const LATEST_MS = 500;
+/** A pod is up after about 300 ms. */
+const LATEST_MS = 700;
 
 /** After that, what was killed was nobody that the pod needs. */
 const MISSED_MS = 10_000;
@@ -23,35 +23,38 @@ const MISSED_MS = 10_000;
 const VICTIMS = ['started', 'nspawn', 'init', 'app'] as const;
 
 test(`killed at random, ${KILLS} times`, { timeout: 300_000 }, async () => {
-  const { box } = use;
+  const host = await Host.start(use.box);
+  const before = await host.state();
   const image = fromLayout('busybox');
-  expect(await box.run(['fetch', image])).toMatchObject({ status: 0 });
+  expect(await host.tspod('fetch', image)).toMatchObject({ status: 0 });
   let left = KILLS;
   const seen = new Map<string, number>();
   const worker = async (number: number) => {
     for (let round = 0; left > 0; round++) {
       left -= 1;
       const victim = VICTIMS[(number + round) % VICTIMS.length] ?? 'started';
-      const killed = await killOne(box, image, victim, number * 1000 + round);
+      const killed = await killOne(host, image, victim, number * 1000 + round);
       seen.set(killed, (seen.get(killed) ?? 0) + 1);
     }
   };
   await Promise.all(Array.from({ length: AT_ONCE }, (_, number) => worker(number)));
   // Each of them must have been hit, or this tests in name only.
   for (const victim of VICTIMS) expect(seen.get(victim) ?? 0, victim).toBeGreaterThan(0);
-  const listed = await box.run(['list', '--format=json']);
+  const listed = await host.tspod('list', '--format=json');
   const pods: readonly { state: string }[] = JSON.parse(listed.stdout);
   for (const { state } of pods) expect(state).toMatch(/^(?:exited|aborted prepare|embryo)$/);
-  const collected = await box.run(['gc', '--grace-period=0s', '--expire-prepared=0s']);
+  const collected = await host.tspod('gc', '--grace-period=0s', '--expire-prepared=0s');
   expect(collected.status, collected.stderr).toBe(0);
-  expect(JSON.parse((await box.run(['list', '--format=json'])).stdout)).toEqual([]);
-  expect(await box.run(['run', '--rm', ...pod(image, 'exit 3', 7)])).toMatchObject({ status: 3 });
+  expect(JSON.parse((await host.tspod('list', '--format=json')).stdout)).toEqual([]);
+  expect(await host.tspod('run', '--rm', ...pod(image, 'exit 3', 7))).toMatchObject({ status: 3 });
+  expect(await host.state()).toBe(before);
+  await host.stop();
 });
 
 function pod(image: string, script: string, mark: number): string[] {
   return [
     '--stage1-name=nspawn',
-    '--net=none',
+    '--net=default',
     image,
     '--name=one',
     '--exec=/bin/sh',
@@ -69,12 +72,12 @@ function pod(image: string, script: string, mark: number): string[] {
 
 /** @returns what was hit: `preparing` when it was too early for the one that was wanted */
 async function killOne(
-  box: Sandbox,
+  host: Host,
   image: string,
   victim: (typeof VICTIMS)[number],
   mark: number,
 ): Promise<string> {
-  const started = box.start(['run', ...pod(image, 'sleep 1000', mark)]);
+  const started = host.start(['run', ...pod(image, 'sleep 1000', mark)]);
   await new Promise(resolve => setTimeout(resolve, Math.random() * LATEST_MS));
   const nspawn = childrenOf(started.pid)[0];
   const init = nspawn === undefined ? undefined : childrenOf(nspawn)[0];
