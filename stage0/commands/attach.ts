@@ -35,7 +35,12 @@ export async function run(context: Context, args: AttachArgs): Promise<number> {
     return 0;
   }
   const selection = select(args.mode, app, endpoints);
-  const before = await processOf(pod, app);
+  const before = await stateOf(pod, app);
+  if (before?.state === 'exited') {
+    throw new TspodError('state', `attach: app "${app}" has ended`, {
+      hint: '"logs" prints what it wrote',
+    });
+  }
   const end = await attach({ podDir: pod.dir, folder, app, selection, detachKeys });
   if (end === 'detached') {
     // The app's prompt is still on this line.
@@ -43,9 +48,9 @@ export async function run(context: Context, args: AttachArgs): Promise<number> {
     warn(context, `attach: detached, app "${app}" goes on`);
     return 0;
   }
-  const after = await processOf(pod, app);
+  const after = await stateOf(pod, app);
   const hasOutput = selection.stdout || selection.stderr || selection.ttyIn || selection.ttyOut;
-  if (hasOutput && after !== undefined && after === before) {
+  if (hasOutput && after?.state === 'running' && after.pid === before?.pid) {
     throw new TspodError('limit', `attach: app "${app}" goes on without us`, {
       hint: 'this side read too slowly, or over 16 were attached; what was missed is in the log',
     });
@@ -59,7 +64,7 @@ function refuse(pod: PodView): void {
       'state',
       `attach: pod ${JSON.stringify(pod.uuid)} isn't currently running`,
       {
-        hint: `it is ${pod.state}`,
+        hint: `it is ${pod.state}${pod.state.startsWith('exited') ? '; "logs" prints what its apps wrote' : ''}`,
       },
     );
   }
@@ -88,8 +93,15 @@ function oneApp(context: Context, pod: PodView, asked: string | undefined): stri
   });
 }
 
-/** The app's process inside the pod, while it runs. */
-async function processOf(pod: PodView, app: string): Promise<string | undefined> {
+interface AppState {
+  /** `created`, `running`, `stopping`, `waiting` (for its restart), `exited` */
+  readonly state: string;
+  /** Of its process inside the pod. */
+  readonly pid: string;
+}
+
+/** What init says of the app; undefined when the pod has ended. */
+async function stateOf(pod: PodView, app: string): Promise<AppState | undefined> {
   let words: readonly string[];
   try {
     words = await ask(pod.dir, ['status']);
@@ -98,6 +110,6 @@ async function processOf(pod: PodView, app: string): Promise<string | undefined>
     throw error;
   }
   for (let at = 0; at + WORDS_OF_APP <= words.length; at += WORDS_OF_APP)
-    if (words[at] === app && words[at + 1] === 'running') return words[at + 2];
+    if (words[at] === app) return { state: words[at + 1] ?? '', pid: words[at + 2] ?? '' };
   return undefined;
 }

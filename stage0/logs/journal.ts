@@ -31,6 +31,8 @@ export function journalWords(query: JournalQuery): readonly string[] {
     '--all',
     '--output=json',
     `TSPOD_POD=${uuid}`,
+    // Anybody may write to the journal what looks like a line of a pod. init is the host's root.
+    '_UID=0',
     ...(app === undefined ? [] : [`TSPOD_APP=${app}`]),
     // To the second; what is before that is left out when it is read.
     ...(since === undefined ? [] : [`--since=@${Math.floor(Date.parse(toMillis(since)) / 1000)}`]),

@@ -107,8 +107,9 @@ function answerOf(socket: Socket, request: string, timeoutMs: number): Promise<B
     }
     function fail(error?: unknown): void {
       end();
+      // A reset is an end: the pod may be gone at once.
       reject(
-        error instanceof Error
+        error instanceof Error && errnoOf(error) !== 'ECONNRESET' && errnoOf(error) !== 'EPIPE'
           ? systemError(`${request}: can't ask the pod's init`, error)
           : new TspodError('state', `${request}: the pod's init ended before it answered`),
       );

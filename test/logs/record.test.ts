@@ -127,6 +127,7 @@ describe('an entry of the journal', () => {
     expect(journalWords({ ...query, since: '2026-01-02T03:04:05.123' })).toEqual(
       expect.arrayContaining([
         'TSPOD_POD=u',
+        '_UID=0',
         'TSPOD_APP=a',
         '--since=@1767323045',
         '--follow',
