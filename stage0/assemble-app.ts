@@ -44,7 +44,7 @@ import {
   type StreamName,
   streamAnnotation,
 } from '../src/pod/streams.ts';
-import { oneOf, RESTART_ANNOTATION, RESTARTS } from '../src/pod/supervision.ts';
+import { FIRST_ANNOTATION, oneOf, RESTART_ANNOTATION, RESTARTS } from '../src/pod/supervision.ts';
 import { parseMount } from '../src/pod/volumes.ts';
 import type { ImageRecord } from '../src/store/types.ts';
 import { callerEnvironment } from '../src/sys/caller-env.ts';
@@ -126,7 +126,11 @@ export function appFromFlags(
   readIsolation(isolators, `app "${name}"`);
   const app: App = {
     ...base,
-    exec: execOf(flags.exec === undefined ? base.exec : [flags.exec], appArgs, image.name),
+    exec: execOf(
+      flags.exec === undefined ? imageExec(image, base.exec, flags) : [flags.exec],
+      appArgs,
+      image.name,
+    ),
     user: account(flags.user, 'user') ?? base.user,
     group: account(flags.group, 'group') ?? base.group,
     ...(flags.supplementaryGids === undefined
@@ -155,6 +159,7 @@ export function appFromFlags(
     ...(flags.restart === undefined
       ? []
       : [{ name: RESTART_ANNOTATION, value: oneOf(flags.restart, RESTARTS, '--restart') }]),
+    ...(flags.first ? [{ name: FIRST_ANNOTATION, value: 'true' }] : []),
     ...fromImage(isolators.filter(isolator => !asked.includes(isolator))),
     ...STREAMS.flatMap(stream => streamAnnotations(stream, flags[stream])),
     ...(groupNamed || isRoot(app.user) ? [] : [{ name: GROUPS_ANNOTATION, value: GROUPS_OF_USER }]),
@@ -167,6 +172,16 @@ export function appFromFlags(
     mounts: [...flags.mounts.map(parseMount), ...mountsOfAll],
     annotations,
   };
+}
+
+/** An ACI has no arguments that could be told from its command. */
+function imageExec(
+  { appc, config }: StoredImage,
+  exec: readonly string[],
+  { withoutArguments = false }: AppFlags,
+): readonly string[] {
+  if (!withoutArguments || appc !== undefined) return exec;
+  return config.value.config.Entrypoint;
 }
 
 function streamAnnotations(stream: StreamName, mode: string | undefined): readonly NameValue[] {

@@ -8,7 +8,7 @@
  * `embryo` or `prepare`, which gc removes. The images are leased until the folder says what it uses.
  */
 import { chmodSync, chownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join, relative, resolve } from 'node:path';
+import { dirname, join, relative, resolve } from 'node:path';
 import { type Context, warn } from '../src/context.ts';
 import { reasonOf, systemError } from '../src/errors.ts';
 import type { PodManifest, Volume } from '../src/image/appc.ts';
@@ -25,7 +25,7 @@ import { faultPoint } from '../src/sys/fault.ts';
 import { overlayUnavailable } from '../src/sys/overlay.ts';
 import { requireRoot } from '../src/sys/privilege.ts';
 import type { Flavor } from '../stage1-flavors/flavor.ts';
-import type { PodArgs } from './args/types.ts';
+import type { PodArgs, VolumeFile } from './args/types.ts';
 import { assemblePod, type ResolvedImage, readPodManifest, type StoredImage } from './assemble.ts';
 import { fetchImage } from './fetch/fetch.ts';
 import { defaultNet } from './networks.ts';
@@ -43,6 +43,10 @@ export interface PlannedPod {
   readonly pod: Pod;
   readonly flavor: Flavor;
   readonly plan: LaunchPlan;
+  /** `--pod-name`, or what a Kubernetes Pod says. */
+  readonly podName?: string;
+  /** See PodArgs. */
+  readonly volumeFiles?: PodArgs['volumeFiles'];
   /** Of a pod that a stage1 image runs. */
   readonly stage1?: OpenStage1;
 }
@@ -59,8 +63,14 @@ export async function withPlannedPod<T>(
   use: (planned: PlannedPod, store: Store) => Promise<T>,
 ): Promise<T> {
   requireRoot(context.command);
+  if (args.pod !== undefined) {
+    const { readPodFile } = await import('./kube/pod-yaml.ts');
+    const { pod, ...rest } = args;
+    return withPlannedPod(context, readPodFile(pod, rest), finish, use);
+  }
   if (args.podName !== undefined) checkPodName(args.podName);
-  const chosen = await selectStage1(context, args.stage1, args.sandbox && 'nspawn');
+  const several = args.sandbox !== undefined || args.volumeFiles !== undefined;
+  const chosen = await selectStage1(context, args.stage1, several ? 'nspawn' : undefined);
   if (chosen.image === undefined)
     return withFlavor(context, args, { flavor: chosen.flavor }, finish, use);
   const { foreign, openStage1 } = await import('./stage1-image.ts');
@@ -111,7 +121,18 @@ async function withFlavor<T>(
     for (const text of flavor.warnings?.(pod) ?? []) warn(context, `warning: ${text}`);
     const plan = flavor.plan(pod);
     if (!args.dryRun) for (const { record } of [...images, ...named.values()]) store.touch(record);
-    return await use({ pod, flavor, plan, ...(stage1 === undefined ? {} : { stage1 }) }, store);
+    const { podName, volumeFiles } = args;
+    return await use(
+      {
+        pod,
+        flavor,
+        plan,
+        ...(stage1 === undefined ? {} : { stage1 }),
+        ...(podName === undefined ? {} : { podName }),
+        ...(volumeFiles === undefined ? {} : { volumeFiles }),
+      },
+      store,
+    );
   } finally {
     store.close();
   }
@@ -196,12 +217,12 @@ async function manifestImages(
 export async function writePreparedPod(
   context: Context,
   store: Store,
-  { pod, flavor, plan, stage1 }: PlannedPod,
-  options: { readonly name: string | undefined; readonly uuidFile: string | undefined },
+  { pod, flavor, plan, stage1, podName, volumeFiles }: PlannedPod,
+  options: { readonly uuidFile: string | undefined },
 ): Promise<PodHandle> {
   const handle = createPod(context.dir, pod.uuid);
   try {
-    if (options.name !== undefined) claimPodName(context.dir, handle, options.name);
+    if (podName !== undefined) claimPodName(context.dir, handle, podName);
     if (options.uuidFile !== undefined) saveUuid(options.uuidFile, pod.uuid);
     handle.moveTo('prepare');
     const { dir } = handle;
@@ -210,7 +231,11 @@ export async function writePreparedPod(
     stage1?.describeApps(dir, store, pod.apps);
     faultPoint('prepare-written');
     for (const app of pod.apps) await makeRootFs(dir, store, app);
-    for (const volume of pod.manifest.volumes) makeEmptyVolume(dir, volume);
+    for (const volume of pod.manifest.volumes) {
+      makeEmptyVolume(dir, volume);
+      const files = volumeFiles?.get(volume.name);
+      if (files !== undefined) writeVolumeFiles(dir, volume, files);
+    }
     faultPoint('prepare-rootfs');
     writePlan(dir, plan);
     faultPoint('prepare-plan');
@@ -260,6 +285,16 @@ function copyRootAttributes(store: Store, layers: readonly Digest[], upper: stri
     return;
   }
   chmodSync(upper, 0o755);
+}
+
+/** Into a volume that is empty and this process's own. */
+function writeVolumeFiles(dir: string, volume: Volume, files: readonly VolumeFile[]): void {
+  for (const { path, mode, data } of files) {
+    const place = join(dir, 'sharedVolumes', volume.name, path);
+    mkdirSync(dirname(place), { recursive: true, mode: 0o755 });
+    writeFileSync(place, data, { flag: 'wx' });
+    chmodSync(place, mode);
+  }
 }
 
 export function makeEmptyVolume(dir: string, volume: Volume): void {

@@ -11,6 +11,8 @@ const NAMES = `
   .trim()
   .split(/\s+/);
 
+export const CAPABILITY_NAMES: readonly string[] = NAMES.map(name => `CAP_${name}`);
+
 const ALL = (1n << BigInt(NAMES.length)) - 1n;
 
 /**
@@ -31,7 +33,9 @@ export function capabilityNames(names: readonly string[], what: string): readonl
 
 /** The bounding set that a retain or a remove set asks for. */
 export function boundingSet(mode: 'retain' | 'remove', names: readonly string[]): bigint {
-  const mask = capabilityNames(names, 'capabilities').reduce(
+  // None is a set, too: what is left of the default one when all of it is removed.
+  const standard = names.length === 0 ? [] : capabilityNames(names, 'capabilities');
+  const mask = standard.reduce(
     (sum, name) => sum | (1n << BigInt(NAMES.indexOf(name.slice('CAP_'.length)))),
     0n,
   );

@@ -14,6 +14,8 @@ export type Restart = (typeof RESTARTS)[number];
 
 export const EXIT_POLICY_ANNOTATION = 'tspod/exit-policy';
 export const RESTART_ANNOTATION = 'tspod/restart';
+/** Runs to its end before the apps after it are started. */
+export const FIRST_ANNOTATION = 'tspod/first';
 /** Of the pod, or of one app; whole seconds. */
 export const STOP_TIMEOUT_ANNOTATION = 'tspod/stop-timeout';
 
@@ -26,6 +28,7 @@ export interface PodSupervision {
 
 export interface AppSupervision {
   readonly restart?: Restart;
+  readonly first?: boolean;
   readonly stopSeconds?: number;
   /** The signal's number. */
   readonly stopSignal?: number;
@@ -52,6 +55,7 @@ export function appSupervision(annotations: Annotations): AppSupervision {
   const signal = valueIn(annotations, STOP_SIGNAL_ANNOTATION);
   return {
     ...(restart === undefined ? {} : { restart: oneOf(restart, RESTARTS, RESTART_ANNOTATION) }),
+    ...(valueIn(annotations, FIRST_ANNOTATION) === 'true' ? { first: true } : {}),
     ...(stop === undefined ? {} : { stopSeconds: parseSeconds(stop, STOP_TIMEOUT_ANNOTATION) }),
     ...(signal === undefined ? {} : { stopSignal: parseSignal(signal) }),
   };

@@ -22,10 +22,13 @@ function given<K extends string>(key: K, value: string | undefined): Given<K> {
 /** @throws TspodError 'usage' for what contradicts itself; rkt's words */
 export function podArgs(flags: FlagValues, images: readonly ImageTokens[]): PodArgs {
   const podManifest = flags.text('pod-manifest');
-  if (podManifest === undefined && images.length === 0) {
+  const pod = flags.text('pod');
+  if (podManifest === undefined && pod === undefined && images.length === 0) {
     throw new TspodError('usage', 'must provide at least one image or specify the pod manifest');
   }
-  if (podManifest !== undefined) refuseBesideManifest(flags, images);
+  if (podManifest !== undefined || pod !== undefined) refuseBesideManifest(flags, images);
+  if (podManifest !== undefined && pod !== undefined)
+    throw new TspodError('usage', '--pod and --pod-manifest: give one of them');
   if (flags.bool('interactive') && images.length > 1) {
     throw new TspodError('usage', 'interactive option only supports one image');
   }
@@ -47,6 +50,7 @@ export function podArgs(flags: FlagValues, images: readonly ImageTokens[]): PodA
     privateUsers: flags.bool('private-users'),
     pullPolicy: pullPolicy(flags),
     ...given('podManifest', podManifest),
+    ...given('pod', pod),
     ...given('exitPolicy', flags.text('exit-policy')),
     ...given('stopTimeout', flags.text('stop-timeout')),
     ...given('uuidFileSave', flags.text('uuid-file-save')),

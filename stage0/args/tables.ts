@@ -203,6 +203,10 @@ const POD: FlagTable = {
   'store-only': { kind: 'bool', help: '', hidden: true },
   'no-store': { kind: 'bool', help: '', hidden: true },
   'pod-manifest': { kind: 'text', help: 'an appc pod manifest instead of images' },
+  pod: {
+    kind: 'text',
+    help: 'a Kubernetes Pod in YAML instead of images, - for standard input; nspawn unless --stage1-name says otherwise',
+  },
   'uuid-file-save': { kind: 'text', help: "write the pod's UUID to this file" },
   'pod-name': { kind: 'text', help: 'a name for the pod, usable wherever a UUID is (beyond rkt)' },
 };

@@ -37,6 +37,10 @@ export interface AppFlags {
   readonly signature?: string;
   /** Beyond rkt. */
   readonly restart?: string;
+  /** Runs to its end before what follows is started. Of Kubernetes' pods, as the next. */
+  readonly first?: boolean;
+  /** Of the image's command only what its arguments follow: its entrypoint. */
+  readonly withoutArguments?: boolean;
   /** What the standard streams are connected to; rkt hides these. */
   readonly stdin?: string;
   readonly stdout?: string;
@@ -77,6 +81,13 @@ export interface NetworkArgs {
   readonly mdsRegister: boolean;
 }
 
+export interface VolumeFile {
+  /** Below the volume, without `..`. */
+  readonly path: string;
+  readonly mode: number;
+  readonly data: Uint8Array;
+}
+
 /** Of `app sandbox`: `K=V`, as typed. */
 export interface SandboxArgs {
   readonly annotations: readonly string[];
@@ -100,6 +111,10 @@ export interface PodArgs extends NetworkArgs {
   readonly privateUsers: boolean;
   readonly pullPolicy: PullPolicy;
   readonly podManifest?: string;
+  /** Beyond rkt: a file with a Kubernetes Pod, `-` for standard input. */
+  readonly pod?: string;
+  /** What is to lie in volumes of kind `empty`, by volume. */
+  readonly volumeFiles?: ReadonlyMap<string, readonly VolumeFile[]>;
   /** Beyond rkt; likewise the next. */
   readonly exitPolicy?: string;
   readonly stopTimeout?: string;

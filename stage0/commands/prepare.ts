@@ -8,7 +8,6 @@ export async function run(context: Context, args: PodArgs): Promise<number> {
     // The pod may be started after a power failure.
     store.settle();
     return writePreparedPod(context, store, planned, {
-      name: args.podName,
       uuidFile: args.uuidFileSave,
     });
   });

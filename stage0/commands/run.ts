@@ -24,7 +24,6 @@ export async function run(context: Context, args: PodArgs): Promise<number> {
     async (planned, store) => ({
       planned,
       handle: await writePreparedPod(context, store, planned, {
-        name: args.podName,
         uuidFile: args.uuidFileSave,
       }),
     }),

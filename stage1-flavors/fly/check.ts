@@ -6,6 +6,7 @@ import type { Pod, PodApp } from '../../src/pod/pod.ts';
 import { STREAMS, streamAnnotation } from '../../src/pod/streams.ts';
 import {
   EXIT_POLICY_ANNOTATION,
+  FIRST_ANNOTATION,
   RESTART_ANNOTATION,
   STOP_TIMEOUT_ANNOTATION,
 } from '../../src/pod/supervision.ts';
@@ -13,6 +14,7 @@ import { annotationsOf, isolationOf, unsupported } from '../isolation.ts';
 
 /** An init's work, and there is none. */
 const SUPERVISION: ReadonlySet<string> = new Set([
+  FIRST_ANNOTATION,
   EXIT_POLICY_ANNOTATION,
   RESTART_ANNOTATION,
   STOP_TIMEOUT_ANNOTATION,

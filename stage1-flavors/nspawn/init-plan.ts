@@ -41,10 +41,11 @@ export function appInitSteps(
   cgroups: PodCgroups = planCgroups(pod),
 ): readonly Step[] {
   const { stdin, stdout, stderr } = streamModes(annotationsOf(pod, app), pod.options.interactive);
-  const { restart, stopSeconds, stopSignal } = appSupervision(annotationsOf(pod, app));
+  const { first, restart, stopSeconds, stopSignal } = appSupervision(annotationsOf(pod, app));
   return [
     ['app', app.name],
     ['launch', `${plansInside(app.name)}/launch-plan`],
+    ...(first ? ([['first']] satisfies Step[]) : []),
     ...(restart === undefined ? [] : ([['restart', restart]] satisfies Step[])),
     ...(stopSignal === undefined ? [] : ([['stop-signal', String(stopSignal)]] satisfies Step[])),
     ...(stopSeconds === undefined

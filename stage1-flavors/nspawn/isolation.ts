@@ -6,7 +6,7 @@ import type { Isolation } from '../../src/pod/isolators.ts';
 import type { Pod, PodApp } from '../../src/pod/pod.ts';
 import { isolationOf } from '../isolation.ts';
 
-const DEFAULT_CAPABILITIES = [
+export const DEFAULT_CAPABILITIES = [
   'CAP_AUDIT_WRITE',
   'CAP_CHOWN',
   'CAP_DAC_OVERRIDE',

@@ -28,6 +28,7 @@ export const FUZZ_TARGETS: readonly { readonly file: string; readonly what: stri
   { file: 'test/humanize.test.ts', what: 'durations' },
   { file: 'test/assemble/assemble.test.ts', what: 'volumes, pod manifests' },
   { file: 'test/assemble/seccomp.test.ts', what: 'seccomp filters, run by an interpreter' },
+  { file: 'test/kube/pod-yaml.test.ts', what: 'YAML, Kubernetes Pods' },
   { file: 'test/launch/fuzz.test.ts', what: 'launch plans and app plans (C, with sanitizers)' },
   { file: 'test/stage2/init-control.test.ts', what: "the control socket of stage2's init" },
   { file: 'test/export/merge.test.ts', what: 'layers of any entries merged into one tar' },
