@@ -17,7 +17,11 @@ function app(name: string, script: string, ...flags: readonly string[]): string[
 
 beforeEach(async () => {
   pod = use.box.start([
-    ...['run', '--stage1-name=nspawn', '--net=none', '--pod-name=p', '--exit-policy=all'],
+    'run',
+    '--stage1-name=nspawn',
+    '--net=none',
+    '--pod-name=p',
+    '--exit-policy=all',
     '--stop-timeout=1',
     ...app('io', ECHO, ...STREAM),
     ...app('term', 'exec sleep 1000', ...TTY),
