@@ -1,7 +1,7 @@
 /** What goes wrong says so in one clear line, ends with status 254, and leaves nothing behind. */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
@@ -292,6 +292,19 @@ describe('--result', () => {
   test('an exec that is not there', async () => {
     expect(await run(fromLayout('busybox'), '--exec=/bin/absent')).toMatchObject({ status: 254 });
     expect(result()).toMatchObject({ reason: 'launch-failed', exitCode: 254 });
+  });
+
+  test.runIf(existsSync('/sys/fs/cgroup/memory'))('an app that ran out of memory', async () => {
+    const flags = ['--stage1-name=fly', '--pod-name=hog'];
+    const hog = shell('dd if=/dev/zero of=/dev/null bs=200M count=1; exit 4', '--memory=24Mi');
+    expect(await run(...flags, ...hog)).toMatchObject({ status: 4 });
+    expect(result()).toMatchObject({ exitCode: 4, apps: [{ exitCode: 4, oomKilled: true }] });
+    expect((await use.box.run(['status', '--format=json', 'hog'])).stdout).toContain(
+      '"oom_killed":true',
+    );
+    expect(await use.box.run(['gc', '--grace-period=0s'])).toMatchObject({ status: 0 });
+    expect(await run(...shell('exit 4'))).toMatchObject({ status: 4 });
+    expect(result()).toMatchObject({ apps: [{ oomKilled: false }] });
   });
 
   test('an app that a signal ends', async () => {
