@@ -27,7 +27,15 @@ const until = (condition: string) => `until ${condition}; do sleep 0.1; done`;
 const running = (name: string) =>
   until(`tspod list --no-legend 2>/dev/null | grep -q '${name}.*running'`);
 
-export function hostSuite(suite: Suite, about: { readonly layers: string }): void {
+interface About {
+  /** What doctor says of layers. */
+  readonly layers: string;
+  /** Only what may differ between systemds and kernels. */
+  readonly brief?: true;
+}
+
+export function hostSuite(suite: Suite, about: About): void {
+  const full = about.brief === undefined;
   describe(`a host with systemd: ${suite}`, () => {
     let machine: Machine;
     beforeAll(async () => {
@@ -46,7 +54,7 @@ export function hostSuite(suite: Suite, about: { readonly layers: string }): voi
       ).toBe('systemd\ncgroup2fs\n0::/user.slice/session-rig.scope\n');
     });
 
-    it('the rig: a status, both streams, a time-out', async () => {
+    it.runIf(full)('the rig: a status, both streams, a time-out', async () => {
       expect(await machine.run('echo out; echo err >&2; exit 3')).toEqual({
         status: 3,
         stdout: 'out\n',
@@ -114,13 +122,13 @@ export function hostSuite(suite: Suite, about: { readonly layers: string }): voi
       expect(out).not.toContain('/dev/loop');
     });
 
-    it('a memory limit kills its app alone', async () => {
+    it.runIf(!full)('a memory limit kills its app alone', async () => {
       const hog = 'dd if=/dev/zero of=/dev/null bs=200M count=1 2>/dev/null; echo hog $?';
       const command = `${RUN} ${app(hog, '--name=hog --memory=24Mi')} --- ${app('sleep 2; echo calm', '--name=calm')}`;
       expect(await machine.run(command)).toMatchObject({ status: 0, stdout: 'hog 137\ncalm\n' });
     });
 
-    it('a limit on processes stops a fork bomb', async () => {
+    it.runIf(full)('a limit on processes stops a fork bomb', async () => {
       const bomb = 'b() { b | b & }; b; sleep 1; echo over';
       const script = `${RUN} ${app(bomb, '--name=bomb --pids-limit=20')} >/dev/null 2>&1 & pid=$!
         ${until('[ "$(cat /sys/fs/cgroup/machine.slice/machine-*/payload/app-bomb/pids.events 2>/dev/null)" ] && ! grep -q "max 0" /sys/fs/cgroup/machine.slice/machine-*/payload/app-bomb/pids.events')}
@@ -132,7 +140,7 @@ export function hostSuite(suite: Suite, about: { readonly layers: string }): voi
       expect([over, left]).toEqual(['over', '0']);
     });
 
-    it('a CPU limit: a busy app gets about its share', async () => {
+    it.runIf(full)('a CPU limit: a busy app gets about its share', async () => {
       const stat =
         "sed -n 's/usage_usec //p' /sys/fs/cgroup/machine.slice/machine-*/payload/app-slow/cpu.stat";
       const script = `${RUN} ${app('while :; do :; done', '--name=slow --cpu=200m')} & pid=$!
@@ -147,20 +155,25 @@ export function hostSuite(suite: Suite, about: { readonly layers: string }): voi
       expect(Number(throttled?.split(' ')[1])).toBeGreaterThan(0);
     });
 
-    it('fly: limits in a delegated cgroup, refused where others are in it', async () => {
-      const fly = `${TSPOD} run --stage1-name=fly`;
-      const refused = await machine.run(`${fly} ${app('true', '--memory=24Mi')}`);
-      expect(refused.status).toBe(254);
-      expect(refused.stderr).toContain("can't hand controllers down while process");
-      const script =
-        'p=/sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup); cat $p/memory.max $p/pids.max $p/cpu.max; dd if=/dev/zero of=/dev/null bs=200M count=1 2>/dev/null; echo $?';
-      const flags = '--memory=24Mi --pids-limit=30 --cpu=1500m';
-      for (const rm of ['', '--rm'])
-        expect(await machine.run(`${DELEGATED} ${fly} ${rm} ${app(script, flags)}`)).toMatchObject({
-          status: 0,
-          stdout: '25165824\n30\n150000 100000\n137\n',
-        });
-    });
+    it.runIf(full)(
+      'fly: limits in a delegated cgroup, refused where others are in it',
+      async () => {
+        const fly = `${TSPOD} run --stage1-name=fly`;
+        const refused = await machine.run(`${fly} ${app('true', '--memory=24Mi')}`);
+        expect(refused.status).toBe(254);
+        expect(refused.stderr).toContain("can't hand controllers down while process");
+        const script =
+          'p=/sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup); cat $p/memory.max $p/pids.max $p/cpu.max; dd if=/dev/zero of=/dev/null bs=200M count=1 2>/dev/null; echo $?';
+        const flags = '--memory=24Mi --pids-limit=30 --cpu=1500m';
+        for (const rm of ['', '--rm'])
+          expect(
+            await machine.run(`${DELEGATED} ${fly} ${rm} ${app(script, flags)}`),
+          ).toMatchObject({
+            status: 0,
+            stdout: '25165824\n30\n150000 100000\n137\n',
+          });
+      },
+    );
 
     it('a unit: ready when the apps are, stopped gracefully, with the app’s status', async () => {
       const script = 'sleep 1; trap "echo bye; exit 3" TERM; echo up; while :; do sleep 0.1; done';
@@ -184,23 +197,26 @@ export function hostSuite(suite: Suite, about: { readonly layers: string }): voi
       ).toBe('ExecMainCode=1\nExecMainStatus=3\nup\nbye\ngone\n');
     });
 
-    it('socket activation: the app gets the socket that systemd listens on', async () => {
-      const script =
-        'echo $LISTEN_FDS $((LISTEN_PID == $$)); readlink /proc/self/fd/3 | cut -c1-7; sleep 60';
-      await putUnit(machine, 'echo.service', [
-        'Delegate=yes',
-        'KillMode=mixed',
-        `ExecStart=/opt/tspod/bin/${RUN} ${app(script, '--name=listener')}`,
-      ]);
-      await machine.ok(
-        `printf '[Socket]\\nListenStream=127.0.0.1:7777\\n' >/etc/systemd/system/echo.socket; systemctl daemon-reload; systemctl start echo.socket; (echo >/dev/tcp/127.0.0.1/7777)`,
-      );
-      expect(
+    it.runIf(full)(
+      'socket activation: the app gets the socket that systemd listens on',
+      async () => {
+        const script =
+          'echo $LISTEN_FDS $((LISTEN_PID == $$)); readlink /proc/self/fd/3 | cut -c1-7; sleep 60';
+        await putUnit(machine, 'echo.service', [
+          'Delegate=yes',
+          'KillMode=mixed',
+          `ExecStart=/opt/tspod/bin/${RUN} ${app(script, '--name=listener')}`,
+        ]);
         await machine.ok(
-          `${until('[ $(journalctl TSPOD_APP=listener -o cat | wc -l) -ge 2 ]')}; journalctl TSPOD_APP=listener -o cat; systemctl stop echo.socket echo.service`,
-        ),
-      ).toBe('1 1\nsocket:\n');
-    });
+          `printf '[Socket]\\nListenStream=127.0.0.1:7777\\n' >/etc/systemd/system/echo.socket; systemctl daemon-reload; systemctl start echo.socket; (echo >/dev/tcp/127.0.0.1/7777)`,
+        );
+        expect(
+          await machine.ok(
+            `${until('[ $(journalctl TSPOD_APP=listener -o cat | wc -l) -ge 2 ]')}; journalctl TSPOD_APP=listener -o cat; systemctl stop echo.socket echo.service`,
+          ),
+        ).toBe('1 1\nsocket:\n');
+      },
+    );
 
     it('the journal has each line with its pod, app and stream', async () => {
       const script = `${RUN} --uuid-file-save=/root/log ${app('echo out; sleep 0.3; echo err >&2; sleep 0.3; head -c 20000 /dev/zero | tr "\\0" x', '--name=talker')} >/dev/null 2>&1
@@ -218,22 +234,149 @@ export function hostSuite(suite: Suite, about: { readonly layers: string }): voi
       ]);
     });
 
-    it('a journal that is started anew costs nothing', async () => {
+    it.runIf(full)('a journal that is started anew costs nothing', async () => {
       const script = `${RUN} --uuid-file-save=/root/anew ${app('echo before; sleep 4; echo after', '--name=patient')} >/dev/null & pid=$!
         ${running('patient')}; systemctl restart systemd-journald; wait $pid
         journalctl --sync; journalctl TSPOD_POD=$(cat /root/anew) -o cat`;
       expect(await machine.ok(script)).toBe('before\nafter\n');
     });
 
-    it('a reboot: what ran has exited, and gc takes it away', async () => {
+    it.runIf(full)('lines are read back from the journal, and nobody else’s', async () => {
+      const talk =
+        'echo one; sleep 0.5; echo two >&2; sleep 2; printf "\\377\\n"; echo a long >/dev/null; printf end';
+      const script = `${RUN} --uuid-file-save=/root/read ${app(talk, '--name=a')} --- ${app('sleep 1; echo other', '--name=b')} >/dev/null 2>&1 & pid=$!
+        ${running('a')}; tspod logs -f $(cat /root/read) 2>&1; wait $pid
+        printf 'MESSAGE=forged\nTSPOD_POD=%s\nTSPOD_APP=a\n' $(cat /root/read) >/tmp/forged
+        su -s /bin/sh nobody -c 'logger --journald' </tmp/forged; journalctl --sync
+        journalctl -o cat MESSAGE=forged; echo --; tspod logs --app=a $(cat /root/read) 2>/dev/null | od -An -c
+        tspod logs --since=1h --tail=1 $(cat /root/read); tspod logs --format=json $(cat /root/read)`;
+      const out = await machine.ok(script);
+      const [followed = '', rest = ''] = out.split('forged\n--\n');
+      expect(followed.split('\n').slice(0, 3)).toEqual(['a: one', 'a: two', 'b: other']);
+      const lines = rest.trimEnd().split('\n');
+      expect(lines.slice(0, 2)).toEqual(['   o   n   e  \\n 377  \\n   e   n   d  \\n', 'a: end']);
+      expect(lines.slice(2).map((line): unknown => JSON.parse(line))).toMatchObject([
+        { app: 'a', stream: 'stdout', text: 'one' },
+        { app: 'a', stream: 'stderr', text: 'two' },
+        { app: 'b', stream: 'stdout', text: 'other' },
+        { app: 'a', stream: 'stdout', base64: '/w==' },
+        { app: 'a', stream: 'stdout', text: 'end' },
+      ]);
+    });
+
+    it.runIf(full)(
+      'each way to end is in the record',
+      async () => {
+        const two = `${app('sleep 100', '--name=a')} --- ${app('sleep 100', '--name=b')}`;
+        const hog = `--exit-policy=all ${app('dd if=/dev/zero of=/dev/null bs=100M count=1', '--name=a --memory=24Mi')} --- ${app('sleep 1', '--name=b')}`;
+        const ways: readonly (readonly [string, string, string])[] = [
+          ['stop', two, 'tspod stop $u'],
+
+          ['terminate', two, 'machinectl terminate rkt-$u'],
+          ['init', two, 'machinectl kill --kill-whom=leader -s KILL rkt-$u'],
+          ['nspawn', two, 'kill -9 $(pgrep -x systemd-nspawn)'],
+
+          ['oom', hog, 'true'],
+        ];
+        const up = until(
+          '[ -L /var/lib/tspod/pods/run/$u/stage1/rootfs/rkt/supervisor-status ] || ! kill -0 $pid 2>/dev/null',
+        );
+        const script = ways.map(
+          ([way, apps, end]) => `rm -f /root/u
+          ${RUN} --result=/root/result-${way} --uuid-file-save=/root/u ${apps} >/dev/null 2>&1 & pid=$!
+          ${until('[ -s /root/u ]')}; u=$(cat /root/u); ${up}; ${end} >/dev/null; wait $pid 2>/dev/null; cat /root/result-${way}`,
+        );
+        script.push(
+          'machinectl list --no-legend; pgrep -x sleep; ls /sys/fs/cgroup/machine.slice | grep machine-',
+        );
+        const records = (await machine.run(script.join('\n'), 100)).stdout.trimEnd().split('\n');
+        const told = records.map(line => {
+          const { reason, exitCode, signal, apps } = JSON.parse(line) as {
+            readonly [key: string]: unknown;
+            readonly apps: readonly { readonly exitCode: number; readonly oomKilled: boolean }[];
+          };
+          const codes = apps.map(one => `${one.exitCode}${one.oomKilled ? ' oom' : ''}`);
+          return [reason, exitCode ?? signal, ...codes];
+        });
+        expect(Object.fromEntries(ways.map(([way], index) => [way, told[index]]))).toEqual({
+          stop: ['exited', 143, '143', '143'],
+
+          terminate: ['exited', 143, '143', '143'],
+          init: ['signaled', 'SIGKILL', '137', '137'],
+          nspawn: ['signaled', 'SIGKILL', '137', '137'],
+
+          oom: ['exited', 137, '137 oom', '0'],
+        });
+        expect(told).toHaveLength(ways.length);
+      },
+      120_000,
+    );
+
+    it.runIf(full)(
+      'without systemd-machined a pod does not start, and that is tspod’s failure',
+      async () => {
+        const script = `systemctl mask --now --quiet systemd-machined
+        ${RUN} --result=/dev/stdout ${app('exit 1')}; echo status $?; systemctl unmask --quiet systemd-machined`;
+        const { stdout, stderr } = await machine.run(script);
+        const [record = '', status] = stdout.split('\n');
+        expect(status).toBe('status 254');
+        expect(JSON.parse(record)).toMatchObject({
+          reason: 'launch-failed',
+          exitCode: 254,
+          apps: [{ exitCode: null }],
+        });
+        expect(stderr).toContain("can't start the pod: what was to start its init ended with 1");
+      },
+    );
+
+    it.runIf(full)('a unit of the launcher alone; a deaf app is killed in time', async () => {
+      const script = 'trap "" TERM; echo up; while :; do sleep 0.1; done';
       await machine.ok(
-        `(setsid ${RUN} --uuid-file-save=/root/booted ${app('sleep 600', '--name=old')} >/dev/null 2>&1 &) ; ${running('old')}; sync`,
+        `${TSPOD} prepare --stage1-name=nspawn --stop-timeout=1 ${app(script, '--name=deaf --memory=64Mi')} >/root/deaf`,
       );
-      await machine.reboot();
-      const script = `tspod status $(cat /root/booted) | head -1; tspod list --no-legend | grep -c running
+      const uuid = (await machine.ok('cat /root/deaf')).trim();
+      await putUnit(machine, 'alone.service', [
+        'Type=notify',
+        'NotifyAccess=all',
+        'Delegate=yes',
+        'KillMode=mixed',
+        `ExecStart=/opt/tspod/dist/launch /var/lib/tspod/pods/prepared/${uuid}`,
+      ]);
+      expect(
+        await machine.ok(
+          `systemctl start alone; systemctl is-active alone; ps -o comm= -p $(systemctl show -p MainPID --value alone); pgrep -c '^node' || true
+           cat $(find /sys/fs/cgroup -path '*/app-deaf/memory.max'); tspod status ${uuid} | head -1`,
+        ),
+      ).toBe('active\nlaunch\n0\n67108864\nstate=running\n');
+      expect(
+        await machine.ok(
+          `systemctl stop alone; systemctl show alone -p ExecMainStatus -p Result; tspod status ${uuid} | grep -e state -e app-; machinectl list --no-legend; tspod logs ${uuid}`,
+        ),
+      ).toBe('Result=exit-code\nExecMainStatus=137\nstate=exited\napp-deaf=137\nup\n');
+    });
+
+    it('the machine starts again: what ran has exited, and gc takes it away', async () => {
+      await putUnit(machine, 'old.service', [
+        'Delegate=yes',
+        'KillMode=mixed',
+        `ExecStart=/opt/tspod/bin/${RUN} --uuid-file-save=/root/unit ${app('sleep 600', '--name=new')}`,
+      ]);
+      await machine.ok(
+        `systemctl start --no-block old; (setsid ${RUN} --uuid-file-save=/root/booted ${app('sleep 600', '--name=old')} >/dev/null 2>&1 &) ; ${running('old')}; ${running('new')}; sync`,
+      );
+      await (full ? machine.reboot() : machine.powerCut());
+      const script = `for u in $(cat /root/booted) $(cat /root/unit); do tspod status $u | grep state; done; tspod list --no-legend | grep -c running
         ${RUN} ${app('exit 5')} ; echo status $?
-        tspod gc --grace-period=0 >/dev/null 2>&1; tspod list --no-legend | wc -l; losetup -n; systemctl --failed --no-legend`;
-      expect((await machine.run(script)).stdout).toBe('state=exited\n0\nstatus 5\n0\n');
+        tspod gc --grace-period=0 >/dev/null 2>&1; tspod list --no-legend | wc -l; losetup -n; find /sys/fs/cgroup -name 'tspod-*' -o -name 'machine-*'; systemctl --failed --no-legend; ls /var/lib/tspod/pods/*/`;
+      const { stdout } = await machine.run(script);
+      expect(stdout.split('\n').slice(0, 5)).toEqual([
+        'state=exited',
+        'state=exited',
+        '0',
+        'status 5',
+        '0',
+      ]);
+      expect(stdout).not.toMatch(/loop|tspod-|machine-|\d{8}/);
     }, 240_000);
   });
 }
