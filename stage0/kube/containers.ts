@@ -89,7 +89,7 @@ function referenceOf(image: string): string {
 }
 
 function pullPolicy(reader: YamlReader, image: string): KubeContainer['pullPolicy'] {
-  const isLatest = /:latest$/.test(image) || !/[:@][^/]*$/.test(image);
+  const isLatest = image.endsWith(':latest') || !/[:@][^/]*$/.test(image);
   switch (reader.oneOf(['Always', 'IfNotPresent', 'Never'], isLatest ? 'Always' : 'IfNotPresent')) {
     case 'Always':
       return 'update';

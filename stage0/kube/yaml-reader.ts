@@ -102,9 +102,11 @@ export class YamlReader {
     const line = this.#source.lineOf(this.#path) ?? this.#source.lineOf(this.#path.slice(0, -1));
     const at = line === undefined ? '' : ` (line ${line})`;
     const name = this.name === '' ? 'it' : this.name;
-    return new TspodError('pod', `${this.#source.what}: ${name}${at}: ${why}`, {
-      ...(hint === undefined ? {} : { hint }),
-    });
+    return new TspodError(
+      'pod',
+      `${this.#source.what}: ${name}${at}: ${why}`,
+      hint === undefined ? {} : { hint },
+    );
   }
 
   /** A field of an object; of what is absent everything is absent. */
