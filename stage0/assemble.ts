@@ -173,7 +173,10 @@ function partsFromFlags({ args, context, images }: AssembleInput): Parts {
     byApp.set(app.name, image);
     apps.push(app);
   }
-  const exposed = args.ports.map(text => exposedPort(text, apps));
+  const exposed = [
+    ...args.ports.map(text => exposedPort(text, apps)),
+    ...(args.sandbox?.ports ?? []).map(sandboxPort),
+  ];
   return {
     manifest: {
       acVersion: APPC_VERSION,
@@ -252,6 +255,25 @@ function exposedPort(text: string, apps: readonly RuntimeApp[]): ExposedPort {
     throw new TspodError('pod', `--port=${text}: no app has a port "${name}"`);
   }
   return { name, hostPort, ...(ip === undefined ? {} : { hostIP: ip.replace(/^\[|\]$/g, '') }) };
+}
+
+/** rkt's form for apps that are yet to come; HOSTIP 0.0.0.0 or empty is every address, in brackets an IPv6 one. */
+function sandboxPort(text: string): ExposedPort {
+  const match =
+    /^([^:]+):(tcp|udp|sctp):([0-9]{1,5}):(\[[0-9a-fA-F:.]+\]|[0-9.]*):([0-9]{1,5})$/.exec(text);
+  const [, name = '', protocol = '', pod = '', ip = '', host = ''] = match ?? [];
+  if (match === null || !isAcName(name) || !inRange(Number(pod)) || !inRange(Number(host))) {
+    throw new TspodError(
+      'usage',
+      `--port=${text.slice(0, 100)}: it must be NAME:PROTOCOL:PODPORT:HOSTIP:HOSTPORT`,
+    );
+  }
+  return {
+    name,
+    hostPort: Number(host),
+    ...(ip === '' ? {} : { hostIP: ip.replace(/^\[|\]$/g, '') }),
+    podPort: { name, protocol, port: Number(pod) },
+  };
 }
 
 function inRange(port: number): boolean {

@@ -91,6 +91,8 @@ export interface ExposedPort {
   readonly name: string;
   readonly hostPort: number;
   readonly hostIP?: string;
+  /** Of a sandbox, whose apps come later: what an app's port would say (rkt's extension of appc). */
+  readonly podPort?: Port;
 }
 
 export interface PodManifest {

@@ -197,6 +197,7 @@ function readExposedPort(reader: JsonReader): ExposedPort {
     name: acName(object.get('name')),
     hostPort: object.get('hostPort').integer(0, 65_535),
     ...object.optional('hostIP', field => field.text()),
+    ...object.optional('podPort', readPort),
   };
   object.nothingElse();
   return port;

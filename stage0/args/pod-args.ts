@@ -89,6 +89,7 @@ export function sandboxArgs(flags: FlagValues): PodArgs {
   return {
     ...networkArgs(flags),
     sandbox: {
+      ports: flags.list('port'),
       annotations: flags.list('annotation'),
       userAnnotations: flags.list('user-annotation'),
       userLabels: flags.list('user-label'),

@@ -369,11 +369,7 @@ export const FLAGS = {
     ...STAGE1,
     ...SURROUNDINGS,
     ...ENDING,
-    port: {
-      kind: 'list',
-      help: '',
-      refused: 'ports of apps that are yet to come are not in this version; give --net=host',
-    },
+    port: { kind: 'list', help: 'NAME:PROTOCOL:PODPORT:HOSTIP:HOSTPORT; may be repeated' },
     'no-overlay': { kind: 'bool', default: 'false', help: 'copy images instead of overlays' },
     'uuid-file-save': { kind: 'text', help: "write the pod's UUID to this file" },
     'pod-name': {

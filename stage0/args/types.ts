@@ -90,6 +90,8 @@ export interface VolumeFile {
 
 /** Of `app sandbox`: `K=V`, as typed. */
 export interface SandboxArgs {
+  /** `NAME:PROTOCOL:PODPORT:HOSTIP:HOSTPORT`, as typed. */
+  readonly ports: readonly string[];
   readonly annotations: readonly string[];
   readonly userAnnotations: readonly string[];
   readonly userLabels: readonly string[];

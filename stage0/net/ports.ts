@@ -41,24 +41,38 @@ export function portMappings(
   apps: readonly { readonly app: Pick<App, 'ports'> }[],
 ): readonly PortMapping[] {
   const ports = new Map(apps.flatMap(({ app }) => app.ports ?? []).map(one => [one.name, one]));
-  return exposed.flatMap(({ name, hostPort, hostIP }): readonly PortMapping[] => {
-    const port = ports.get(name);
-    if (port === undefined) throw new TspodError('pod', `--port=${name}: no app has such a port`);
-    const { protocol } = port;
-    if (protocol !== 'tcp' && protocol !== 'udp' && protocol !== 'sctp') {
-      throw new TspodError('pod', `--port=${name}: ${protocol} can't be forwarded`, {
-        hint: 'tcp, udp and sctp can',
-      });
-    }
-    const isAny = hostIP === undefined || hostIP === '0.0.0.0' || hostIP === '::';
-    return Array.from({ length: Math.max(1, port.count ?? 1) }, (_, index) => ({
-      name,
-      protocol,
-      hostPort: hostPort + index,
-      hostIp: isAny ? ANY : hostIP,
-      podPort: port.port + index,
-    }));
-  });
+  const mappings = exposed.flatMap(
+    ({ name, hostPort, hostIP, podPort }): readonly PortMapping[] => {
+      const port = podPort ?? ports.get(name);
+      if (port === undefined) throw new TspodError('pod', `--port=${name}: no app has such a port`);
+      const { protocol } = port;
+      if (protocol !== 'tcp' && protocol !== 'udp' && protocol !== 'sctp') {
+        throw new TspodError('pod', `--port=${name}: ${protocol} can't be forwarded`, {
+          hint: 'tcp, udp and sctp can',
+        });
+      }
+      const isAny = hostIP === undefined || hostIP === '0.0.0.0' || hostIP === '::';
+      return Array.from({ length: Math.max(1, port.count ?? 1) }, (_, index) => ({
+        name,
+        protocol,
+        hostPort: hostPort + index,
+        hostIp: isAny ? ANY : hostIP,
+        podPort: port.port + index,
+      }));
+    },
+  );
+  for (const [index, one] of mappings.entries()) {
+    const same = (other: PortMapping) =>
+      other.protocol === one.protocol &&
+      other.hostPort === one.hostPort &&
+      (other.hostIp === one.hostIp || other.hostIp === ANY || one.hostIp === ANY);
+    if (mappings.slice(0, index).some(same))
+      throw new TspodError(
+        'pod',
+        `--port=${one.name}: port ${one.hostPort} of the host is given twice`,
+      );
+  }
+  return mappings;
 }
 
 /** @throws TspodError 'busy' that says whose a port is */

@@ -115,6 +115,29 @@ describe('the default network', () => {
     expect(await host.state()).toBe(before);
   });
 
+  test('a sandbox has its ports before it has apps', async () => {
+    const before = await host.state();
+    const sandbox = host.start([
+      'app',
+      'sandbox',
+      '--pod-name=box',
+      '--port=http:tcp:80:127.0.0.1:8080',
+    ]);
+    await expect.poll(async () => (await pods())[0]?.networks?.length, { timeout: 20_000 }).toBe(1);
+    expect(await host.tspod('fetch', busybox())).toMatchObject({ status: 0 });
+    const words = ['--name=web', '--stdout=log', '--stderr=log', ...script(HTTPD)];
+    expect(await host.tspod('app', 'add', 'box', busybox(), ...words)).toMatchObject({ status: 0 });
+    expect(await host.tspod('app', 'start', 'box', '--app=web')).toMatchObject({ status: 0 });
+    await answered('127.0.0.1', 8080);
+    await host.tspod('stop', 'box');
+    await sandbox.ended;
+    expect(await host.state()).toBe(before);
+    const wrong = await host.tspod('app', 'sandbox', '--port=http:80:8080');
+    expect(wrong.stderr).toMatch(
+      /--port=http:80:8080: it must be NAME:PROTOCOL:PODPORT:HOSTIP:HOSTPORT/,
+    );
+  });
+
   test("a port that a program of the host has is that program's", async () => {
     const program = host.spawn('busybox', ['nc', '-l', '-p', '8080'], { keepInput: true });
     await expect
@@ -342,6 +365,7 @@ describe('refused', () => {
     [['--net=a b'], /"a b" is not the name of a network/],
     [['--net=default:x'], /"x" is not KEY=VALUE/],
     [['--net=default,default'], /names a network twice/],
+    [['--port=80:8080', '--port=81:8080'], /--port=81-tcp: port 8080 of the host is given twice/],
     [['--net=none', '--port=80:8080'], /--port flag does not work with 'none' networking/],
     [['--net=host', '--port=80:8080'], /--port flag does not work with 'host' networking/],
   ])('%j', async (words, message) => {
