@@ -1,5 +1,5 @@
 /** Networks of pods, by the distribution's plugins and the kernel's packet filter, on hosts of the tests' own. */
-import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { fromLayout, useSandbox } from '../functional/sandbox.ts';
@@ -425,5 +425,40 @@ test('the pod, its parent and all: killed together, and gc gives the address bac
       { timeout: 20_000 },
     )
     .toBe(0);
+  expect(await host.state()).toBe(before);
+});
+
+test.each(['net-rules-removed', 'net-deleted'])(
+  'gc is killed at %s: the next one does the rest',
+  async fault => {
+    const before = await host.state();
+    const words = [...RUN, '--port=80:8080', busybox(), ...script('true')];
+    await host.start(words, { env: { TSPOD_FAULT: 'run-handoff' } }).ended;
+    expect(await host.state()).not.toBe(before);
+    const gc = ['gc', '--grace-period=0s'];
+    const killed = await host.start(gc, { env: { TSPOD_FAULT: fault } }).ended;
+    expect(killed.signal).toBe('SIGKILL');
+    expect(await host.tspod(...gc)).toMatchObject({ status: 0 });
+    expect(await pods()).toEqual([]);
+    expect(await host.state()).toBe(before);
+  },
+);
+
+test('after a reboot gc gives back addresses that are written on a disk', async () => {
+  const leases = join(use.box.root, 'leases');
+  const ipam = { type: 'host-local', subnet: '10.6.0.0/24', dataDir: leases };
+  network('kept.conf', { cniVersion: '1.0.0', name: 'kept', type: 'ptp', ipam });
+  const taken = () => readdirSync(join(leases, 'kept')).filter(name => name.startsWith('10.'));
+  const words = [...RUN, '--net=kept', '--port=80:8080', busybox(), ...script('true')];
+  await host.start(words, { env: { TSPOD_FAULT: 'run-handoff' } }).ended;
+  expect(taken()).toHaveLength(1);
+  // Namespaces, rules and /run go with the host; the pod's folder and the leases stay.
+  await host.stop();
+  host = await Host.start(use.box);
+  const before = await host.state();
+  const collected = await host.tspod('gc', '--grace-period=0s');
+  expect(collected, collected.stderr).toMatchObject({ status: 0 });
+  expect(taken()).toEqual([]);
+  expect(await pods()).toEqual([]);
   expect(await host.state()).toBe(before);
 });
