@@ -35,6 +35,7 @@ import {
 } from '../src/pod/isolators.ts';
 import { whyBadAccount } from '../src/pod/manifest.ts';
 import { appNameFromImage, isAcName } from '../src/pod/names.ts';
+import { PROBES_ANNOTATION } from '../src/pod/probes.ts';
 import { parseRlimit } from '../src/pod/rlimits.ts';
 import { parseSeccompFlag } from '../src/pod/seccomp.ts';
 import {
@@ -159,6 +160,7 @@ export function appFromFlags(
     ...(flags.restart === undefined
       ? []
       : [{ name: RESTART_ANNOTATION, value: oneOf(flags.restart, RESTARTS, '--restart') }]),
+    ...(flags.probes === undefined ? [] : [{ name: PROBES_ANNOTATION, value: flags.probes }]),
     ...(flags.first ? [{ name: FIRST_ANNOTATION, value: 'true' }] : []),
     ...fromImage(isolators.filter(isolator => !asked.includes(isolator))),
     ...STREAMS.flatMap(stream => streamAnnotations(stream, flags[stream])),

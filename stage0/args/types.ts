@@ -39,6 +39,8 @@ export interface AppFlags {
   readonly restart?: string;
   /** Runs to its end before what follows is started. Of Kubernetes' pods, as the next. */
   readonly first?: boolean;
+  /** Value of the annotation, see src/pod/probes.ts. */
+  readonly probes?: string;
   /** Of the image's command only what its arguments follow: its entrypoint. */
   readonly withoutArguments?: boolean;
   /** What the standard streams are connected to; rkt hides these. */

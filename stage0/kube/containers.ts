@@ -4,6 +4,7 @@ import { DEFAULT_CAPABILITIES } from '../../stage1-flavors/nspawn/isolation.ts';
 import type { AppFlags, ImageArgs } from '../args/types.ts';
 import { expand, type PodFields, readEnvironment } from './environment.ts';
 import type { DataObject } from './objects.ts';
+import { readProbes } from './probes.ts';
 import type { KubeVolume } from './volumes.ts';
 import type { YamlReader } from './yaml-reader.ts';
 
@@ -55,6 +56,8 @@ export function readContainer(
   for (const key of ['stdin', 'tty', 'stdinOnce']) {
     if (reader.get(key).boolOr(false)) throw reader.get(key).error('it is not in this version');
   }
+  const probes = readProbes(reader);
+  if (isFirst && probes.length > 0) throw reader.error('what runs first is not probed');
   const flags: AppFlags = {
     name,
     ...(exec === undefined ? {} : { exec }),
@@ -68,6 +71,7 @@ export function readContainer(
     userLabels: [...pod.fields.labels].map(([key, value]) => `${key}=${value}`),
     rlimits: [],
     ...(isFirst ? { first: true } : {}),
+    ...(probes.length === 0 ? {} : { probes: JSON.stringify(probes) }),
     restart: isFirst && pod.restart === 'always' ? 'on-failure' : pod.restart,
     ...resources(reader.get('resources')),
     ...security(reader.get('securityContext'), pod.security),

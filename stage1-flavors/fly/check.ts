@@ -3,6 +3,7 @@
  * processes and users; whoever asks for one of his own must learn that he does not get it.
  */
 import type { Pod, PodApp } from '../../src/pod/pod.ts';
+import { PROBES_ANNOTATION } from '../../src/pod/probes.ts';
 import { STREAMS, streamAnnotation } from '../../src/pod/streams.ts';
 import {
   EXIT_POLICY_ANNOTATION,
@@ -15,6 +16,7 @@ import { annotationsOf, isolationOf, unsupported } from '../isolation.ts';
 /** An init's work, and there is none. */
 const SUPERVISION: ReadonlySet<string> = new Set([
   FIRST_ANNOTATION,
+  PROBES_ANNOTATION,
   EXIT_POLICY_ANNOTATION,
   RESTART_ANNOTATION,
   STOP_TIMEOUT_ANNOTATION,

@@ -100,6 +100,11 @@ export function appSteps(pod: Pod, app: PodApp, isolation: Isolation): readonly 
   ];
 }
 
+/** An app of the same root, environment and rights that asks how the app is. */
+export function askerOf(app: PodApp, exec: readonly string[]): PodApp {
+  return { ...app, app: { ...app.app, exec } };
+}
+
 /**
  * An app of the same root, environment and rights that is root and executes a handler (appc 0.8.11, "eventHandlers";
  * rkt runs them as root too).

@@ -3,6 +3,7 @@ import type { Step } from '../../src/pod/launch-plan.ts';
 import { isMutable } from '../../src/pod/mutable.ts';
 import { wantsNetworks } from '../../src/pod/net-request.ts';
 import type { Pod, PodApp } from '../../src/pod/pod.ts';
+import { PROBES_ANNOTATION, type Probe, parseProbes } from '../../src/pod/probes.ts';
 import { streamModes } from '../../src/pod/streams.ts';
 import { appSupervision, podSupervision } from '../../src/pod/supervision.ts';
 import { annotationsOf } from '../isolation.ts';
@@ -34,6 +35,22 @@ export function initSteps(pod: Pod): readonly Step[] {
   ];
 }
 
+export function probesOf(pod: Pod, app: PodApp): readonly Probe[] {
+  const found = annotationsOf(pod, app).find(({ name }) => name === PROBES_ANNOTATION);
+  return found === undefined ? [] : parseProbes(found.value);
+}
+
+function probeStep(app: PodApp, probe: Probe): Step {
+  const { kind, how, delay, period, timeout, failures, successes } = probe;
+  const words =
+    'exec' in how
+      ? ['exec', `${plansInside(app.name)}/probe-${kind}`, '-']
+      : 'tcp' in how
+        ? ['tcp', String(how.tcp), '/']
+        : ['http', String(how.http), how.path];
+  return ['probe', kind, ...words, ...[delay, period, timeout, failures, successes].map(String)];
+}
+
 /** One app of the init plan. */
 export function appInitSteps(
   pod: Pod,
@@ -46,6 +63,7 @@ export function appInitSteps(
     ['app', app.name],
     ['launch', `${plansInside(app.name)}/launch-plan`],
     ...(first ? ([['first']] satisfies Step[]) : []),
+    ...probesOf(pod, app).map(probe => probeStep(app, probe)),
     ...(restart === undefined ? [] : ([['restart', restart]] satisfies Step[])),
     ...(stopSignal === undefined ? [] : ([['stop-signal', String(stopSignal)]] satisfies Step[])),
     ...(stopSeconds === undefined

@@ -12,10 +12,10 @@ import { isAlive, processStat, readProcessFile, signalProcess } from '../../src/
 import { removeCgroups } from '../cgroup-places.ts';
 import type { EnterRequest, Flavor, RunningPod } from '../flavor.ts';
 import { identitySteps } from '../identity.ts';
-import { appLaunchSteps, appSteps, handlerOf } from './app-plans.ts';
+import { appLaunchSteps, appSteps, askerOf, handlerOf } from './app-plans.ts';
 import { planCgroups } from './cgroups.ts';
 import { check } from './check.ts';
-import { initSteps } from './init-plan.ts';
+import { initSteps, probesOf } from './init-plan.ts';
 import { confinedIsolation } from './isolation.ts';
 import { launchSteps } from './launch-steps.ts';
 import { INIT_PLAN, plansInside, TREE } from './stage1-tree.ts';
@@ -68,6 +68,11 @@ export function plansOf(pod: Pod, app: PodApp): ReadonlyMap<string, readonly Ste
   for (const { name, exec } of app.app.eventHandlers ?? []) {
     plans.set(`${folder}/${name}`, appLaunchSteps(pod, app, `${name}-app-plan`));
     plans.set(`${folder}/${name}-app-plan`, appSteps(pod, handlerOf(app, exec), isolation));
+  }
+  for (const { kind, how } of probesOf(pod, app)) {
+    if (!('exec' in how)) continue;
+    plans.set(`${folder}/probe-${kind}`, appLaunchSteps(pod, app, `probe-${kind}-app-plan`));
+    plans.set(`${folder}/probe-${kind}-app-plan`, appSteps(pod, askerOf(app, how.exec), isolation));
   }
   return plans;
 }

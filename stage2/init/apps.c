@@ -111,6 +111,7 @@ static bool run_phase(struct app *app, enum phase phase, const char *plan)
         char text[16];
         snprintf(text, sizeof text, "%d", (int)pid);
         write_status(app->name, "-pid", text);
+        probes_started(app);
     }
     return true;
 }
@@ -140,14 +141,19 @@ static void start_app(struct app *app)
         app_ended(app, EXIT_FAILED);
 }
 
-/* Every app that is started with the pod runs or has ended. */
-static void tell_when_ready(void)
+static bool has_probes(const struct app *app)
+{
+    return app->probes[PROBE_STARTUP] || app->probes[PROBE_READINESS];
+}
+
+void tell_when_ready(void)
 {
     if (pod.ready)
         return;
     for (struct app *app = pod.apps; app; app = app->next)
         if (!app->manual &&
-            (app->state == STATE_CREATED || (app->first && app->state != STATE_EXITED)))
+            (app->state == STATE_CREATED || (app->first && app->state != STATE_EXITED) ||
+             (has_probes(app) && app->state != STATE_EXITED && !app_is_ready(app))))
             return;
     pod.ready = true;
     write_ready();
@@ -316,6 +322,7 @@ bool app_process_ended(pid_t pid, int wait_status)
             continue;
         int status = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status);
         finish_streams(app);
+        probes_ended(app);
         enum phase phase = app->phase;
         bool executed = was_executed(app);
         if (phase == PHASE_APP && !executed)
@@ -338,7 +345,7 @@ bool app_process_ended(pid_t pid, int wait_status)
             app_ended(app, status);
         return true;
     }
-    return false;
+    return probe_process_ended(pid, WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 0);
 }
 
 void end_pod(int status, int64_t timeout)
@@ -380,6 +387,9 @@ int64_t next_deadline(void)
     for (struct app *app = pod.apps; app; app = app->next)
         if (app->deadline && (first < 0 || app->deadline < first))
             first = app->deadline;
+    int64_t probe = next_probe();
+    if (probe && (first < 0 || probe < first))
+        first = probe;
     if (first < 0)
         return -1;
     int64_t left = first - now_ms();
@@ -388,6 +398,7 @@ int64_t next_deadline(void)
 
 void meet_deadlines(void)
 {
+    run_probes();
     int64_t now = now_ms();
     for (struct app *app = pod.apps; app; app = app->next) {
         if (!app->deadline || app->deadline > now)

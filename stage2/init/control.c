@@ -115,7 +115,7 @@ static void tell_status(struct client *client)
         add_word(&answer, pid);
         add_word(&answer, status);
         add_word(&answer, restarts);
-        add_word(&answer, app->state == STATE_RUNNING && app->phase == PHASE_APP ? "1" : "0");
+        add_word(&answer, app_is_ready(app) ? "1" : "0");
     }
     if (answer.full)
         send_words(client, "error", "the answer does not fit");

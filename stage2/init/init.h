@@ -29,6 +29,10 @@ enum state {
 /* Which of an app's programs runs. */
 enum phase { PHASE_NONE, PHASE_PRE_START, PHASE_APP, PHASE_POST_STOP };
 
+/* In the order in which they matter. */
+enum probe_kind { PROBE_STARTUP, PROBE_LIVENESS, PROBE_READINESS, PROBES };
+enum probe_how { PROBE_EXEC, PROBE_TCP, PROBE_HTTP };
+
 struct limit {
     const char *file, *value;
 };
@@ -49,6 +53,7 @@ struct app {
     bool log_journal;
     char *journal_fields; /* of each of its lines, as the journal takes them */
     size_t journal_length;
+    struct probe *probes[PROBES]; /* NULL: none */
     struct limit *limits;
     size_t limit_count;
 
@@ -107,11 +112,38 @@ bool app_process_ended(pid_t pid, int wait_status);
 /* status -1: the pod ends with what its apps say. */
 void end_pod(int status, int64_t timeout);
 bool pod_has_ended(void);
+/* Once every app that is started with the pod runs and is ready. */
+void tell_when_ready(void);
 /* ms until something is due; -1: nothing is. */
 int64_t next_deadline(void);
 void meet_deadlines(void);
 const char *state_name(enum state state);
 int pod_status(void);
+
+/* probes.c */
+struct watch {
+    void (*ready)(struct watch *watch, uint32_t events);
+    int fd;
+};
+struct probe_plan {
+    enum probe_how how;
+    const char *path; /* of a launch plan, or in a URL; from malloc, NULL: none */
+    unsigned port;
+    int64_t delay, period, timeout; /* ms */
+    unsigned failures, successes;
+    struct watch watch; /* fd -1 */
+};
+struct probe *make_probe(struct app *app, enum probe_kind kind, const struct probe_plan *plan);
+void free_probe(struct probe *probe);
+/* The app's own program runs, or does no more. */
+void probes_started(struct app *app);
+void probes_ended(struct app *app);
+bool app_is_ready(const struct app *app);
+/* True when it was one of ours. */
+bool probe_process_ended(pid_t pid, bool good);
+/* ms, monotonic; 0: nothing is due. */
+int64_t next_probe(void);
+void run_probes(void);
 
 /* cgroups.c */
 void prepare_cgroups(void);
@@ -162,10 +194,6 @@ void app_has_stopped(struct app *app);
 void close_control(void);
 
 /* main.c: who is told when a descriptor can be read or written */
-struct watch {
-    void (*ready)(struct watch *watch, uint32_t events);
-    int fd;
-};
 void watch_add(struct watch *watch, uint32_t events);
 void watch_change(struct watch *watch, uint32_t events);
 void watch_remove(struct watch *watch);

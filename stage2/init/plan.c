@@ -144,6 +144,41 @@ static bool app_verb(struct plan *plan, const struct step *step)
     return true;
 }
 
+/* KIND HOW ARGUMENT PATH DELAY PERIOD TIMEOUT FAILURES SUCCESSES */
+static bool probe_verb(struct plan *plan, const struct step *step)
+{
+    static const char *const kinds[] = { "startup", "liveness", "readiness", NULL };
+    static const char *const ways[] = { "exec", "tcp", "http", NULL };
+    int kind = word_index(word_text(step, 1), kinds), how = word_index(word_text(step, 2), ways);
+    uint64_t port = 0, numbers[5];
+    if (!current)
+        return plan_refuse(plan, "probe before any app");
+    if (kind < 0 || how < 0 || current->probes[kind])
+        return plan_refuse(plan, "probe: %.32s by %.32s is unknown, or there twice", word_text(step, 1),
+                           word_text(step, 2));
+    for (uint32_t i = 0; i < 5; i++)
+        if (!number_word(plan, step, 5 + i, i < 3 ? MOST_SECONDS : 100000, &numbers[i]))
+            return false;
+    if (how != PROBE_EXEC && !number_word(plan, step, 3, 65535, &port))
+        return false;
+    const char *path = how == PROBE_EXEC ? word_text(step, 3) : word_text(step, 4);
+    if (path[0] != '/' || strlen(path) > 1000 || strpbrk(path, " \r\n"))
+        return plan_refuse(plan, "probe: \"%.64s\" is no path", path);
+    if (numbers[1] == 0 || numbers[2] == 0 || numbers[3] == 0 || numbers[4] == 0)
+        return plan_refuse(plan, "probe: period, time limit, failures and successes are at least 1");
+    struct probe_plan found = { .how = (enum probe_how)how,
+                                .path = strdup(path),
+                                .port = (unsigned)port,
+                                .delay = (int64_t)numbers[0] * 1000,
+                                .period = (int64_t)numbers[1] * 1000,
+                                .timeout = (int64_t)numbers[2] * 1000,
+                                .failures = (unsigned)numbers[3],
+                                .successes = (unsigned)numbers[4],
+                                .watch = { NULL, -1 } };
+    current->probes[kind] = found.path ? make_probe(current, (enum probe_kind)kind, &found) : NULL;
+    return current->probes[kind] ? true : plan_refuse(plan, "no memory");
+}
+
 static bool stop_timeout(struct plan *plan, const struct step *step)
 {
     uint64_t seconds = 0;
@@ -198,6 +233,7 @@ static const struct verb VERBS[] = {
     { "restart", 1, 1, false, app_verb, NULL },
     { "stop-signal", 1, 1, false, app_verb, NULL },
     { "limit", 2, 2, false, app_verb, NULL },
+    { "probe", 9, 9, false, probe_verb, NULL },
     { "stdin", 1, 1, false, app_verb, NULL },
     { "stdout", 1, 1, false, app_verb, NULL },
     { "stderr", 1, 1, false, app_verb, NULL },
@@ -257,6 +293,8 @@ void free_forgotten(void)
             free((char *)app->limits[i].file);
             free((char *)app->limits[i].value);
         }
+        for (int i = 0; i < PROBES; i++)
+            free_probe(app->probes[i]);
         free(app->limits);
         free((char *)app->name);
         free((char *)app->launch);

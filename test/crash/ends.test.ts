@@ -73,6 +73,7 @@ describe('--result and --rm', () => {
         {
           name: 'busybox',
           exitCode: code,
+          oomKilled: false,
           image: { name: expect.stringContaining('busybox'), id: DIGEST, manifestDigest: DIGEST },
         },
       ],

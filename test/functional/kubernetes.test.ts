@@ -102,6 +102,40 @@ test('what failed is started again, until it does not fail', async () => {
   expect(await run(file)).toMatchObject({ status: 0, stdout: 'x\nx\nx\n' });
 });
 
+test('probes: ready when it says so, started again when it lives no more', async () => {
+  const script =
+    'echo start >>/work/starts; sleep 1; touch /work/ready; sleep 2; [ "$(wc -l </work/starts)" -ge 2 ] && exec sleep 1000; rm /work/ready; exec sleep 1000';
+  const exec = {
+    exec: { command: ['test', '-e', '/work/ready'] },
+    periodSeconds: 1,
+    failureThreshold: 1,
+  };
+  const file = pod({
+    restartPolicy: 'Always',
+    terminationGracePeriodSeconds: 1,
+    containers: [
+      shell('main', script, {
+        volumeMounts: [{ name: 'work', mountPath: '/work' }],
+        startupProbe: { ...exec, failureThreshold: 20 },
+        livenessProbe: exec,
+        readinessProbe: exec,
+      }),
+    ],
+    volumes: [{ name: 'work', emptyDir: {} }],
+  });
+  const running = use.box.start(['run', '--net=none', `--pod=${file}`]);
+  await expect
+    .poll(async () => (await use.box.run(['app', 'list', 'shop'])).stdout, { timeout: 20_000 })
+    .toContain('running');
+  const waited = await use.box.run(['status', '--wait-ready', 'shop']);
+  expect(waited).toMatchObject({ status: 0 });
+  const starts = async () =>
+    (await use.box.run(['enter', 'shop', '/bin/sh', '-c', 'cat /work/starts'])).stdout;
+  await expect.poll(starts, { timeout: 30_000 }).toBe('start\nstart\n');
+  await use.box.run(['stop', 'shop']);
+  expect((await running.ended).stderr).toMatch(/app "main": its liveness probe failed 1 times/);
+}, 60_000);
+
 test('arguments alone follow the image’s entrypoint; from standard input; prepared and run later', async () => {
   const python = {
     name: 'main',
@@ -124,12 +158,12 @@ test('arguments alone follow the image’s entrypoint; from standard input; prep
 
 test('refused: one line that names the field; nothing is left', async () => {
   const file = pod({
-    containers: [shell('main', 'true', { livenessProbe: { exec: { command: ['x'] } } })],
+    containers: [shell('main', 'true', { lifecycle: { preStop: { exec: { command: ['x'] } } } })],
   });
   const ended = await run(file);
   expect(ended).toMatchObject({ status: 254, stdout: '' });
   expect(ended.stderr).toMatch(
-    /pod\.yaml: spec\.containers\[0\]\.livenessProbe \(line \d+\): .*; leave it out\n$/,
+    /pod\.yaml: spec\.containers\[0\]\.lifecycle \(line \d+\): .*; leave it out\n$/,
   );
   expect(existsSync(join(use.box.dir, 'pods'))).toBe(false);
   for (const [words, message] of [
