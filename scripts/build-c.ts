@@ -72,10 +72,11 @@ export async function buildC(root: string): Promise<void> {
     { name: 'tspod', sources: ['native/starter.c', `${common}/die.c`], flags: PROGRAM },
     { name: 'launch', sources: ['stage1-flavors/launch', common], flags: PROGRAM },
     { name: 'stage2', sources: ['stage2', 'stage2/init', common], flags: PROGRAM },
+    { name: 'vm', sources: ['stage2/vm', common], flags: PROGRAM },
   ];
   mkdirSync(join(root, 'dist'), { recursive: true });
   const newestHeader = Math.max(
-    ...['native', common, 'stage1-flavors/launch', 'stage2', 'stage2/init'].flatMap(folder =>
+    ...['native', common, 'stage1-flavors/launch', 'stage2', 'stage2/init', 'stage2/vm'].flatMap(folder =>
       filesOf(root, folder, '.h').map(file => modified(join(root, file))),
     ),
     modified(join(root, 'scripts/build-c.ts')),

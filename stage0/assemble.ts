@@ -66,6 +66,7 @@ export interface AssembleInput {
   /** See RuntimeOptions.finish. */
   readonly finish: readonly string[] | undefined;
   readonly stage1?: RuntimeOptions['stage1'];
+  readonly vm?: RuntimeOptions['vm'];
   /** With paths relative to the pod's folder. */
   readonly layerTree: (diffId: Digest) => LayerTree;
 }
@@ -78,6 +79,7 @@ export function assemblePod(input: AssembleInput): Pod {
     privateUsers: args.privateUsers,
     noOverlay: args.noOverlay,
     stage1: input.stage1,
+    vm: input.vm,
   });
   if (options.interactive && args.images.length > 1) {
     throw new TspodError('usage', 'interactive option only supports one image');
@@ -104,6 +106,7 @@ export function runtimeOptions(
     readonly privateUsers: boolean;
     readonly noOverlay: boolean;
     readonly stage1: RuntimeOptions['stage1'];
+    readonly vm: RuntimeOptions['vm'];
   },
 ): RuntimeOptions {
   const { hostname, ipc, net } = args;
@@ -135,6 +138,7 @@ export function runtimeOptions(
     mdsRegister: args.mdsRegister,
     ...(more.noOverlay ? { noOverlay: true } : {}),
     ...(more.stage1 === undefined ? {} : { stage1: more.stage1 }),
+    ...(more.vm === undefined ? {} : { vm: more.vm }),
     insecure: {
       capabilities: context.insecure.has('capabilities'),
       paths: context.insecure.has('paths'),

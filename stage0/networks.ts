@@ -1,4 +1,4 @@
-/** The networks of a pod that is about to run, where its flavor has any (nspawn; a stage1 image makes its own). */
+/** The networks of a pod that is about to run, where its flavor has any (nspawn and kvm; a stage1 image makes its own). */
 import type { Context } from '../src/context.ts';
 import { writePlan } from '../src/pod/folder.ts';
 import type { PodHandle } from '../src/pod/lifecycle.ts';
@@ -7,9 +7,14 @@ import type { Pod } from '../src/pod/pod.ts';
 import type { Flavor } from '../stage1-flavors/flavor.ts';
 import { tearDownNetworks } from './net/tear-down.ts';
 
+/** Whether its pods have networks of their own. */
+export function hasNetworks(flavor: Flavor): boolean {
+  return flavor.name === 'nspawn' || flavor.name === 'kvm';
+}
+
 /** What a pod has that starts without `--net`: rkt's default, where it is not the host's. */
 export function defaultNet(flavor: Flavor): string | undefined {
-  return flavor.name === 'nspawn' ? 'default' : undefined;
+  return hasNetworks(flavor) ? 'default' : undefined;
 }
 
 /**
@@ -22,10 +27,21 @@ export async function connectPod(
   pod: Pod,
   flavor: Flavor,
 ): Promise<void> {
-  if (flavor.name !== 'nspawn' || !wantsNetworks(pod.options.net)) return;
+  if (!hasNetworks(flavor) || !wantsNetworks(pod.options.net)) return;
   const { setUpNetworks } = await import('./net/set-up.ts');
   const dns = setUpNetworks(context, pod, dir);
-  if (dns !== undefined) writePlan(dir, flavor.plan({ ...pod, options: { ...pod.options, dns } }));
+  const connected: Pod = {
+    ...pod,
+    ...(dns === undefined ? {} : { options: { ...pod.options, dns } }),
+    ...(flavor.name === 'kvm' ? await takenOver(pod, dir) : {}),
+  };
+  if (connected.options !== pod.options || connected.interfaces !== undefined)
+    writePlan(dir, flavor.plan(connected));
+}
+
+async function takenOver({ uuid }: Pod, dir: string): Promise<Pick<Pod, 'interfaces'>> {
+  const { takeOverInterfaces } = await import('./net/machine.ts');
+  return { interfaces: takeOverInterfaces(uuid, dir) };
 }
 
 /** Of a pod that did not come to run after all. */

@@ -28,7 +28,8 @@ import type { Flavor } from '../stage1-flavors/flavor.ts';
 import type { PodArgs, VolumeFile } from './args/types.ts';
 import { assemblePod, type ResolvedImage, readPodManifest, type StoredImage } from './assemble.ts';
 import { fetchImage } from './fetch/fetch.ts';
-import { defaultNet } from './networks.ts';
+import { machineOptions } from './machine.ts';
+import { defaultNet, hasNetworks } from './networks.ts';
 import { removeLockedPod } from './remove-pod.ts';
 import type { Finish } from './result.ts';
 import { selectStage1 } from './stage1.ts';
@@ -111,8 +112,9 @@ async function withFlavor<T>(
       findImage: id => named.get(id),
       flavor,
       overlay,
-      finish: flavor.name === 'nspawn' ? finish?.(uuid, net) : finish?.(uuid, undefined),
+      finish: hasNetworks(flavor) ? finish?.(uuid, net) : finish?.(uuid, undefined),
       stage1: stage1?.stage1,
+      vm: await machineOptions(context, flavor, args.vm),
       layerTree: diffId =>
         relativeTo(join(context.dir, 'pods/run', uuid), store.layers.tree(diffId)),
     });

@@ -6,6 +6,7 @@ import { TspodError } from '../src/errors.ts';
 import type { Flavor } from './flavor.ts';
 import { fly } from './fly/fly.ts';
 import { foreign } from './foreign/foreign.ts';
+import { kvm } from './kvm/kvm.ts';
 import { nspawn } from './nspawn/nspawn.ts';
 
 /** rkt's names of its stage1 images, after the prefix. `coreos`, `src` and `host` are kinds of nspawn. */
@@ -21,7 +22,7 @@ const BY_STAGE1: Readonly<Record<string, Flavor['name']>> = {
 };
 
 /** Those of this version. */
-export const FLAVORS: readonly Flavor[] = [fly, nspawn, foreign];
+export const FLAVORS: readonly Flavor[] = [fly, nspawn, kvm, foreign];
 
 /** Whether it names a flavor, of this version or not; every other name is a stage1 image's. */
 export function isBuiltIn(name: string): boolean {
@@ -52,7 +53,7 @@ export function flavorByName(name: string): Flavor {
       'not-found',
       `stage1 ${JSON.stringify(name.slice(0, 200))}: there is no such flavor`,
       {
-        hint: 'use --stage1-name=fly or --stage1-name=nspawn',
+        hint: 'use --stage1-name=fly, nspawn or kvm',
       },
     );
   }

@@ -11,7 +11,7 @@ const RESOLV_CONF = '/etc/resolv.conf';
 const RESOLVED_CONF = '/run/systemd/resolve/resolv.conf';
 
 /** What helps in a network namespace of the pod's own, where the host's loopback can't be reached. */
-function reachableResolvConf(): string {
+export function reachableResolvConf(): string {
   const servers = [...readFileSync(RESOLV_CONF, 'latin1').matchAll(/^\s*nameserver\s+(\S+)/gm)];
   const isLocal = ([, server = '']: readonly string[]) => /^127\.|^::1$/.test(server);
   return servers.every(isLocal) && existsSync(RESOLVED_CONF) ? RESOLVED_CONF : RESOLV_CONF;

@@ -255,6 +255,7 @@ function isRuntimeOptions(value: unknown): value is RuntimeOptions {
     typeof value.mdsRegister === 'boolean' &&
     (value.noOverlay === undefined || typeof value.noOverlay === 'boolean') &&
     (value.stage1 === undefined || isStage1Image(value.stage1)) &&
+    (value.vm === undefined || isMachine(value.vm)) &&
     typeof value.program === 'string' &&
     typeof value.debug === 'boolean' &&
     (value.finish === undefined || isStrings(value.finish)) &&
@@ -262,6 +263,19 @@ function isRuntimeOptions(value: unknown): value is RuntimeOptions {
     typeof value.insecure.capabilities === 'boolean' &&
     typeof value.insecure.paths === 'boolean' &&
     typeof value.insecure.seccomp === 'boolean'
+  );
+}
+
+function isMachine(value: unknown): boolean {
+  return (
+    isRecord(value) &&
+    typeof value.image === 'string' &&
+    typeof value.imageFolder === 'string' &&
+    typeof value.smallBlocks === 'boolean' &&
+    (value.accel === 'kvm' || value.accel === 'tcg') &&
+    [value.memory, value.cpus, value.disk].every(
+      number => number === undefined || (Number.isSafeInteger(number) && Number(number) > 0),
+    )
   );
 }
 

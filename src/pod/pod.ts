@@ -32,6 +32,33 @@ export interface PodApp {
   readonly mounts: readonly { readonly volume: Volume; readonly path: string }[];
 }
 
+/** What a pod's machine is made of. */
+export interface MachineOptions {
+  /** Id of the image that it boots (src/pod/vm-image.ts). */
+  readonly image: string;
+  /** The data folder's, absolute: where that image lies. */
+  readonly imageFolder: string;
+  readonly smallBlocks: boolean;
+  readonly accel: 'kvm' | 'tcg';
+  /** bytes; absent: by the apps' limits */
+  readonly memory?: number;
+  readonly cpus?: number;
+  /** bytes of a disk for what the apps write; absent: their memory */
+  readonly disk?: number;
+}
+
+/** An interface of the pod's network namespace that its machine takes over. */
+export interface MachineInterface {
+  readonly name: string;
+  /** Of the pod's namespace; its frames are the machine's. */
+  readonly tap: string;
+  readonly mac: string;
+  readonly mtu: number;
+  /** CIDR */
+  readonly addresses: readonly string[];
+  readonly routes: readonly { readonly to: string; readonly gateway: string | undefined }[];
+}
+
 /** What `run` and `run-prepared` say about the pod as a whole and the manifest can't hold. */
 export interface RuntimeOptions {
   /** Host name for flavors that have one of their own; fly has the host's. */
@@ -64,6 +91,8 @@ export interface RuntimeOptions {
   readonly mdsRegister: boolean;
   /** `--no-overlay`: apps that are added later get copies, too. */
   readonly noOverlay?: boolean;
+  /** The machine of a pod of flavor kvm. */
+  readonly vm?: MachineOptions;
   /** The stage1 image that runs the pod; absent: one of the built-in flavors. */
   readonly stage1?: Stage1Image;
   /** From `--insecure-options`: isolation that the user switched off by name. */
@@ -87,4 +116,6 @@ export interface Pod {
   readonly manifest: PodManifest;
   readonly apps: readonly PodApp[];
   readonly options: RuntimeOptions;
+  /** Of flavor kvm, once its networks are there. */
+  readonly interfaces?: readonly MachineInterface[];
 }

@@ -10,6 +10,7 @@ export function artifact(
   name:
     | 'launch'
     | 'stage2'
+    | 'vm'
     | 'native.node'
     | 'tspod.js'
     | 'unpack-child.js'

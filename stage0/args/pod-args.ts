@@ -158,6 +158,12 @@ function networkArgs(flags: FlagValues): NetworkArgs {
     ...given('ipc', flags.text('ipc')),
     interactive: flags.bool('interactive'),
     mdsRegister: flags.bool('mds-register'),
+    vm: {
+      ...given('memory', flags.text('vm-memory')),
+      ...given('cpus', flags.text('vm-cpus')),
+      ...given('diskSize', flags.text('disk-size')),
+      ...given('accel', flags.text('qemu-accel')),
+    },
   };
 }
 

@@ -45,7 +45,7 @@ const UUID_FILE: FlagTable = {
 const STAGE1: FlagTable = {
   'stage1-name': {
     kind: 'text',
-    help: "the stage1: fly or nspawn, their long names, coreos.com/rkt/stage1-fly:VERSION, or an image's name",
+    help: "the stage1: fly, nspawn or kvm, their long names, coreos.com/rkt/stage1-fly:VERSION, or an image's name",
   },
   'stage1-url': { kind: 'text', help: 'a stage1 image by its file, http, https or docker URL' },
   'stage1-path': { kind: 'text', help: 'a stage1 image by its file' },
@@ -74,6 +74,25 @@ const SURROUNDINGS: FlagTable = {
   interactive: { kind: 'bool', default: 'false', help: 'one app, with the terminal' },
   ipc: { kind: 'text', help: 'auto, private or parent' },
   'mds-register': { kind: 'bool', default: 'false', help: '', refused: NOT_METADATA },
+};
+
+const MACHINE: FlagTable = {
+  'vm-memory': {
+    kind: 'text',
+    help: "memory of a kvm pod's machine, e.g. 1Gi; default: its apps' limits and 128Mi, or 512Mi (beyond rkt)",
+  },
+  'vm-cpus': {
+    kind: 'text',
+    help: "processors of a kvm pod's machine; default: its apps' limits, or 1 (beyond rkt)",
+  },
+  'disk-size': {
+    kind: 'text',
+    help: "a disk of this size for what a kvm pod's apps write; default: its memory (beyond rkt)",
+  },
+  'qemu-accel': {
+    kind: 'text',
+    help: 'kvm, tcg (emulation), or auto, which tries kvm once per boot (beyond rkt)',
+  },
 };
 
 const ENDING: FlagTable = {
@@ -212,7 +231,7 @@ const POD: FlagTable = {
 };
 
 export const FLAGS = {
-  run: { ...POD, ...SURROUNDINGS, ...ENDING },
+  run: { ...POD, ...SURROUNDINGS, ...MACHINE, ...ENDING },
   prepare: {
     ...POD,
     quiet: {
@@ -221,7 +240,7 @@ export const FLAGS = {
       help: 'print nothing but the UUID, which is so without it, too',
     },
   },
-  'run-prepared': { ...SURROUNDINGS, ...ENDING, ...UUID_FILE },
+  'run-prepared': { ...SURROUNDINGS, ...MACHINE, ...ENDING, ...UUID_FILE },
   fetch: {
     full: { kind: 'bool', default: 'false', help: 'print the whole id' },
     'pull-policy': { kind: 'text', default: 'update', help: 'when to fetch: new, update or never' },

@@ -81,6 +81,15 @@ export interface NetworkArgs {
   readonly ipc?: string;
   readonly interactive: boolean;
   readonly mdsRegister: boolean;
+  readonly vm: MachineArgs;
+}
+
+/** Of flavor kvm, as typed. */
+export interface MachineArgs {
+  readonly memory?: string;
+  readonly cpus?: string;
+  readonly diskSize?: string;
+  readonly accel?: string;
 }
 
 export interface VolumeFile {

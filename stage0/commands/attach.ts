@@ -69,12 +69,12 @@ function refuse(pod: PodView): void {
     );
   }
   const flavor = readFlavorName(pod.dir);
-  if (flavor === 'nspawn') return;
+  if (flavor === 'nspawn' || flavor === 'kvm') return;
   throw new TspodError('unsupported', `attach: pod ${pod.uuid} is of flavor ${flavor}`, {
     hint:
       flavor === 'fly'
         ? 'fly leaves the app the standard streams of its caller'
-        : 'only pods of flavor nspawn can be attached to',
+        : 'only pods of flavors nspawn and kvm can be attached to',
   });
 }
 

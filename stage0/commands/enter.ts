@@ -46,6 +46,8 @@ export async function run(context: Context, args: EnterArgs): Promise<number> {
   const appSteps = plan.apps.get(app);
   if (appSteps === undefined) throw new Error('the flavor planned no app to enter');
   const appPlan = planFile(running.dir, 'app', appSteps);
+  const last = plan.steps.at(-1);
+  if (last?.[0] === 'exec') return enterByProgram(running.dir, last, appPlan);
   const steps = plan.steps.map(
     (step): Step => (step[0] === 'start' ? ['start', `/proc/self/fd/${appPlan}`] : step),
   );
@@ -58,6 +60,14 @@ export async function run(context: Context, args: EnterArgs): Promise<number> {
     env: [],
     keepFds: [appPlan, launcherPlan],
   });
+}
+
+/** A program that finds the way in itself, and gets the app plan as its last word. */
+function enterByProgram(dir: string, [, ...words]: Step, appPlan: number): never {
+  const argv = [...words.map(String), String(appPlan)];
+  const env = Object.entries(terminalEnvironment()).map(([name, value]) => `${name}=${value}`);
+  process.chdir(dir);
+  return handOff({ path: argv[0] ?? '', argv, env, keepFds: [appPlan] });
 }
 
 /** The stage1 image's own program goes in; what it gives the command of the app's isolation is its own. */

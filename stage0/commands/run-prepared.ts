@@ -10,7 +10,8 @@ import { flavorOfPod } from '../../stage1-flavors/index.ts';
 import type { RunPreparedArgs } from '../args/types.ts';
 import { runtimeOptions } from '../assemble.ts';
 import { launchPod } from '../launch.ts';
-import { connectPod, defaultNet, disconnectPod } from '../networks.ts';
+import { machineOptions } from '../machine.ts';
+import { connectPod, defaultNet, disconnectPod, hasNetworks } from '../networks.ts';
 import { checkResultFile, finishCommand } from '../result.ts';
 
 /** Returns only for `--dry-run`; otherwise this process becomes the pod. */
@@ -35,10 +36,11 @@ export async function run(context: Context, args: RunPreparedArgs): Promise<numb
         context,
         { ...args, ...(net === undefined ? {} : { net }) },
         {
-          finish: finishCommand(context, args)(uuid, flavor.name === 'nspawn' ? net : undefined),
+          finish: finishCommand(context, args)(uuid, hasNetworks(flavor) ? net : undefined),
           privateUsers: prepared.options.privateUsers,
           noOverlay: prepared.options.noOverlay ?? false,
           stage1: prepared.options.stage1,
+          vm: await machineOptions(context, flavor, args.vm),
         },
       ),
       // Switched off when it was prepared stays switched off.

@@ -18,8 +18,14 @@ const STREAM_ANNOTATIONS: ReadonlySet<string> = new Set(STREAMS.map(streamAnnota
 
 /** @throws TspodError 'unsupported' that names the option, isolator or field */
 export function check(pod: Pod): void {
-  const { options, manifest } = pod;
   findNspawn();
+  checkPod(pod);
+  planCgroups(pod);
+}
+
+/** What every flavor with an init refuses. @throws as `check` */
+export function checkPod(pod: Pod): void {
+  const { options, manifest } = pod;
   // rkt's words.
   if (manifest.ports.length > 0 && options.net !== undefined && !wantsNetworks(options.net)) {
     throw unsupported(
@@ -66,7 +72,6 @@ export function check(pod: Pod): void {
         'use stream, tty, log or null',
       );
   }
-  planCgroups(pod);
   if (slots > MAX_SLOTS) throw unsupported(`the pod has over ${MAX_SLOTS} mounts`);
 }
 

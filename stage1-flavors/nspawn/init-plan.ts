@@ -8,17 +8,38 @@ import { streamModes } from '../../src/pod/streams.ts';
 import { appSupervision, podSupervision } from '../../src/pod/supervision.ts';
 import { annotationsOf } from '../isolation.ts';
 import type { Limit } from '../limits.ts';
-import { type PodCgroups, planCgroups } from './cgroups.ts';
+import { planCgroups } from './cgroups.ts';
 import { hasJournal } from './host.ts';
 import { plansInside } from './stage1-tree.ts';
 
 /** Bytes of a log file before it is rotated, and how many old ones are kept. */
-const LOG_BYTES = String(10 * 1024 * 1024);
-const LOGS_KEPT = '3';
+export const LOG_BYTES = String(10 * 1024 * 1024);
+export const LOGS_KEPT = '3';
 
-export function initSteps(pod: Pod): readonly Step[] {
+/** What of an init's surroundings its plan depends on. */
+export interface Surroundings {
+  /** Its cgroup v2 tree is its own. */
+  readonly unified: boolean;
+  /** What can be enforced, by app. */
+  readonly limits: ReadonlyMap<string, readonly Limit[]>;
+  /** Whether it has to bring up the loopback interface. */
+  readonly loopback: boolean;
+  readonly journal: boolean;
+}
+
+/** Under systemd-nspawn on this host. */
+function onHost(pod: Pod): Surroundings {
+  const { net } = pod.options;
+  return {
+    ...planCgroups(pod),
+    // A namespace with networks comes with its loopback up, and init has no right to change it.
+    loopback: net !== 'host' && !wantsNetworks(net),
+    journal: hasJournal(),
+  };
+}
+
+export function initSteps(pod: Pod, around: Surroundings = onHost(pod)): readonly Step[] {
   const { exitPolicy, stopSeconds } = podSupervision(pod.manifest);
-  const cgroups = planCgroups(pod);
   return [
     ['program', pod.options.program],
     ['pod', pod.uuid],
@@ -26,12 +47,9 @@ export function initSteps(pod: Pod): readonly Step[] {
     ...(stopSeconds === undefined
       ? []
       : ([['stop-timeout', String(stopSeconds)]] satisfies Step[])),
-    // A namespace with networks comes with its loopback up, and init has no right to change it.
-    ...(pod.options.net === 'host' || wantsNetworks(pod.options.net)
-      ? []
-      : ([['loopback']] satisfies Step[])),
-    ...(cgroups.unified ? ([['cgroups', '/sys/fs/cgroup']] satisfies Step[]) : []),
-    ...pod.apps.flatMap(app => appInitSteps(pod, app, cgroups)),
+    ...(around.loopback ? ([['loopback']] satisfies Step[]) : []),
+    ...(around.unified ? ([['cgroups', '/sys/fs/cgroup']] satisfies Step[]) : []),
+    ...pod.apps.flatMap(app => appInitSteps(pod, app, around)),
   ];
 }
 
@@ -55,7 +73,7 @@ function probeStep(app: PodApp, probe: Probe): Step {
 export function appInitSteps(
   pod: Pod,
   app: PodApp,
-  cgroups: PodCgroups = planCgroups(pod),
+  around: Surroundings = onHost(pod),
 ): readonly Step[] {
   const { stdin, stdout, stderr } = streamModes(annotationsOf(pod, app), pod.options.interactive);
   const { first, restart, stopSeconds, stopSignal } = appSupervision(annotationsOf(pod, app));
@@ -75,11 +93,11 @@ export function appInitSteps(
     ['stdin', stdin],
     ['stdout', stdout],
     ['stderr', stderr],
-    hasJournal()
+    around.journal
       ? ['log', 'journal']
       : ['log', 'file', `/rkt/logs/${app.name}.log`, LOG_BYTES, LOGS_KEPT],
     ...(takesSockets(pod, app) ? ([['sockets']] satisfies Step[]) : []),
-    ...(cgroups.limits.get(app.name) ?? []).flatMap(limitSteps),
+    ...(around.limits.get(app.name) ?? []).flatMap(limitSteps),
   ];
 }
 

@@ -84,8 +84,6 @@ function enter(pod: Pod, running: RunningPod, request: EnterRequest): LaunchPlan
       hint: `its apps are ${pod.apps.map(({ name }) => `"${name}"`).join(', ')}`,
     });
   }
-  const environment = new Map((app.app.environment ?? []).map(({ name, value }) => [name, value]));
-  for (const [name, value] of Object.entries(request.environment)) environment.set(name, value);
   const target = appProcess(running, app.name);
   const steps: Step[] = [
     ['program', pod.options.program],
@@ -97,7 +95,14 @@ function enter(pod: Pod, running: RunningPod, request: EnterRequest): LaunchPlan
     ['supervise', '-', app.name],
     ['start', 'app-plan'],
   ];
-  const appPlan: Step[] = [
+  return { steps, apps: new Map([[app.name, enterAppSteps(pod, app, request)]]) };
+}
+
+/** Who a command in an app becomes: stage2's plan. */
+export function enterAppSteps(pod: Pod, app: PodApp, request: EnterRequest): readonly Step[] {
+  const environment = new Map((app.app.environment ?? []).map(({ name, value }) => [name, value]));
+  for (const [name, value] of Object.entries(request.environment)) environment.set(name, value);
+  return [
     ...identitySteps(pod, app, '/', confinedIsolation(pod, app)),
     ...[...environment].map(([name, value]): Step => ['env', `${name}=${value}`]),
     ['env-from-user'],
@@ -105,7 +110,6 @@ function enter(pod: Pod, running: RunningPod, request: EnterRequest): LaunchPlan
     ['workdir', '/'],
     request.command.length === 0 ? ['exec-any', ...SHELLS] : ['exec', ...request.command],
   ];
-  return { steps, apps: new Map([[app.name, appPlan]]) };
 }
 
 /**

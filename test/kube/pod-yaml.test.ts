@@ -29,6 +29,7 @@ const NOTHING: PodArgs = {
   hostsEntry: [],
   interactive: false,
   mdsRegister: false,
+  vm: {},
 };
 
 const read = (text: string, args: PodArgs = NOTHING) =>

@@ -62,6 +62,7 @@ export const NO_ARGS: PodArgs = {
   hostsEntry: [],
   interactive: false,
   mdsRegister: false,
+  vm: {},
 };
 
 export const CONTEXT: Context = {

@@ -1,0 +1,168 @@
+/**
+ * Makes the image that pods' machines boot: the kernel as the distribution has it, and an initial file system with our
+ * own programs and just the modules that a machine needs. Written aside, fsynced, renamed to its digest; then `current`
+ * leads to it. Two builds at once make the same, or two that both stay.
+ */
+import { createHash } from 'node:crypto';
+import {
+  closeSync,
+  copyFileSync,
+  fsyncSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { type CpioEntry, cpioArchive } from '../../src/cpio/newc.ts';
+import type { Context } from '../../src/context.ts';
+import { errnoOf, systemError, TspodError } from '../../src/errors.ts';
+import {
+  currentVmImage,
+  readVmImage,
+  type VmImage,
+  vmImagesFolder,
+} from '../../src/pod/vm-image.ts';
+import { artifact } from '../../src/sys/artifacts.ts';
+import { findKernel, type Kernel } from './kernel.ts';
+import { type Module, modulesFor } from './modules.ts';
+
+/** Linux 6.4: "erofs: support sub-page blocks". */
+const SMALL_BLOCKS_SINCE = [6, 4] as const;
+/** In the machine, and in dist/. */
+const PROGRAMS = [
+  ['init', 'vm'],
+  ['stage2', 'stage2'],
+  ['launch', 'launch'],
+] as const;
+
+/**
+ * The image for new pods, built now when there is none, or when it holds other programs than this version's.
+ * @throws TspodError when it can't be built
+ */
+export async function ensureVmImage(context: Context): Promise<VmImage> {
+  const id = currentVmImage(context.dir);
+  const image = id === undefined ? undefined : readVmImage(context.dir, id);
+  if (image !== undefined && image.programs === programsMark()) return image;
+  return buildVmImage(context, undefined);
+}
+
+/** @param wanted see findKernel */
+export async function buildVmImage(context: Context, wanted: string | undefined): Promise<VmImage> {
+  const folder = vmImagesFolder(context.dir);
+  say('building stage1 kvm: looking for a kernel');
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o755 });
+  } catch (error) {
+    throw systemError(`stage1 kvm: can't make ${folder}`, error);
+  }
+  const kernel = findKernel(wanted, folder);
+  try {
+    say(`building stage1 kvm: from ${kernel.from}`);
+    return store(context.dir, kernel, await modulesFor(kernel.modules));
+  } finally {
+    kernel.dispose();
+  }
+}
+
+function store(dir: string, kernel: Kernel, modules: readonly Module[]): VmImage {
+  const folder = vmImagesFolder(dir);
+  try {
+    const aside = mkdtempSync(join(folder, '.build-'));
+    try {
+      const initramfs = cpioArchive(initramfsEntries(modules));
+      copyFileSync(kernel.file, join(aside, 'kernel'));
+      writeFileSync(join(aside, 'initramfs'), initramfs);
+      const info = {
+        version: 1,
+        release: kernel.release,
+        from: kernel.from,
+        smallBlocks: hasSmallBlocks(kernel.release),
+        programs: programsMark(),
+        builtAt: new Date().toISOString(),
+      };
+      writeFileSync(join(aside, 'info.json'), `${JSON.stringify(info)}\n`);
+      for (const name of ['kernel', 'initramfs', 'info.json', '.']) fsync(join(aside, name));
+      const id = `sha256-${createHash('sha256')
+        .update(readFileSync(join(aside, 'kernel')))
+        .update(initramfs)
+        .digest('hex')}`;
+      putInPlace(aside, join(folder, id));
+      makeCurrent(folder, id);
+      const image = readVmImage(dir, id);
+      if (image === undefined) throw new Error('it is gone again');
+      return image;
+    } finally {
+      rmSync(aside, { recursive: true, force: true });
+    }
+  } catch (error) {
+    if (error instanceof TspodError) throw error;
+    throw systemError("stage1 kvm: can't write the image", error);
+  }
+}
+
+function* initramfsEntries(modules: readonly Module[]): Generator<CpioEntry> {
+  for (const name of ['dev', 'proc', 'sys', 'pod', 'modules'])
+    yield { type: 'folder', name, mode: 0o755 };
+  yield { type: 'character-device', name: 'dev/console', mode: 0o600, major: 5, minor: 1 };
+  for (const [name, part] of PROGRAMS)
+    yield { type: 'file', name, mode: 0o755, content: readFileSync(artifact(part)) };
+  for (const { file, content } of modules)
+    yield { type: 'file', name: `modules/${file}`, mode: 0o644, content };
+  const order = modules.map(({ file }) => `/modules/${file}\n`).join('');
+  yield { type: 'file', name: 'modules/order', mode: 0o644, content: Buffer.from(order) };
+}
+
+/** Sizes and times: who replaces a program replaces both. */
+function programsMark(): string {
+  return PROGRAMS.map(([, part]) => {
+    const { size, mtimeMs } = statSync(artifact(part));
+    return `${part}:${size}:${Math.floor(mtimeMs)}`;
+  }).join(' ');
+}
+
+function hasSmallBlocks(release: string): boolean {
+  const [, major = '0', minor = '0'] = /^(\d+)\.(\d+)/.exec(release) ?? [];
+  const [wantedMajor, wantedMinor] = SMALL_BLOCKS_SINCE;
+  return (
+    Number(major) > wantedMajor || (Number(major) === wantedMajor && Number(minor) >= wantedMinor)
+  );
+}
+
+function putInPlace(aside: string, place: string): void {
+  try {
+    renameSync(aside, place);
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOTEMPTY' && errnoOf(error) !== 'EEXIST') throw error;
+    // The same bytes, with another time in its programs' mark.
+    renameSync(join(aside, 'info.json'), join(place, 'info.json'));
+  }
+  fsync(join(place, '..'));
+}
+
+function makeCurrent(folder: string, id: string): void {
+  const aside = join(folder, `.current-${process.pid}`);
+  rmSync(aside, { force: true });
+  symlinkSync(id, aside);
+  renameSync(aside, join(folder, 'current'));
+  fsync(folder);
+}
+
+function fsync(path: string): void {
+  const fd = openSync(path, 'r');
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Progress, for people. */
+function say(text: string): void {
+  if (process.stderr.isTTY) process.stderr.write(`${text}\n`);
+}
