@@ -76,8 +76,8 @@ export async function buildC(root: string): Promise<void> {
   ];
   mkdirSync(join(root, 'dist'), { recursive: true });
   const newestHeader = Math.max(
-    ...['native', common, 'stage1-flavors/launch', 'stage2', 'stage2/init', 'stage2/vm'].flatMap(folder =>
-      filesOf(root, folder, '.h').map(file => modified(join(root, file))),
+    ...['native', common, 'stage1-flavors/launch', 'stage2', 'stage2/init', 'stage2/vm'].flatMap(
+      folder => filesOf(root, folder, '.h').map(file => modified(join(root, file))),
     ),
     modified(join(root, 'scripts/build-c.ts')),
   );

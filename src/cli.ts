@@ -341,6 +341,22 @@ export const COMMANDS: readonly Command[] = [
     },
   },
   {
+    path: 'stage1 build',
+    wholeName: true,
+    flags: FLAGS['stage1 build'],
+    usage: 'kvm',
+    about: 'Build what the machines of pods of flavor kvm boot, and print its id',
+    more: "The kernel is the distribution's, with the modules that a machine needs and our own programs as its initial file system. It is built by the first pod that needs it, too, and kept.",
+    run: async (context, { flags, positionals }) => {
+      const { stage1BuildCommand } = await others();
+      return stage1BuildCommand(context, {
+        positionals,
+        kernel: flags.text('kernel'),
+        out: flags.text('out'),
+      });
+    },
+  },
+  {
     path: 'stage1 list',
     wholeName: true,
     flags: FLAGS['stage1 list'],

@@ -13,17 +13,18 @@ const FLAGS: Readonly<Record<keyof MachineArgs, string>> = {
 };
 
 /**
- * Undefined for flavors without a machine. The first pod of kvm on a machine builds the image that it boots.
+ * Undefined for flavors without a machine. What is not said is as it was when the pod was prepared. The first pod of kvm on a machine builds the image that it boots.
  * @throws TspodError 'usage' for a flag that says nothing here, or nothing at all
  */
 export async function machineOptions(
   context: Context,
   flavor: Flavor,
   args: MachineArgs,
+  prepared?: MachineOptions,
 ): Promise<MachineOptions | undefined> {
   if (flavor.name === 'kvm') {
     const { planMachine } = await import('./vm-image/plan-machine.ts');
-    return planMachine(context, args);
+    return planMachine(context, args, prepared);
   }
   for (const [key, flag] of Object.entries(FLAGS)) {
     if (key in args) {

@@ -238,6 +238,8 @@ export async function writePreparedPod(
       const files = volumeFiles?.get(volume.name);
       if (files !== undefined) writeVolumeFiles(dir, volume, files);
     }
+    const disk = pod.options.vm?.disk;
+    if (disk !== undefined) (await import('./vm-image/scratch.ts')).makeScratch(dir, disk);
     faultPoint('prepare-rootfs');
     writePlan(dir, plan);
     faultPoint('prepare-plan');

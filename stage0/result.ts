@@ -23,9 +23,9 @@ import { artifact } from '../src/sys/artifacts.ts';
 
 /**
  * Why the run ended: the app ended by itself, was killed by a signal, could not be executed (its exec,
- * user or root file system is wrong), or tspod failed before there was anything to execute.
+ * user or root file system is wrong), its machine failed under it (flavor kvm), or tspod failed before there was anything to execute.
  */
-export type EndReason = 'exited' | 'signaled' | 'launch-failed' | 'tspod-failed';
+export type EndReason = 'exited' | 'signaled' | 'launch-failed' | 'machine-failed' | 'tspod-failed';
 
 export interface RunResult {
   readonly version: 1;
@@ -37,7 +37,7 @@ export interface RunResult {
   readonly exitCode: number | null;
   /** e.g. "SIGKILL" */
   readonly signal: string | null;
-  /** Only when tspod failed. */
+  /** Only when tspod or the pod's machine failed. */
   readonly error: { readonly code: string; readonly message: string } | null;
   readonly apps: readonly {
     readonly name: string;

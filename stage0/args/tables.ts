@@ -234,6 +234,7 @@ export const FLAGS = {
   run: { ...POD, ...SURROUNDINGS, ...MACHINE, ...ENDING },
   prepare: {
     ...POD,
+    ...MACHINE,
     quiet: {
       kind: 'bool',
       default: 'false',
@@ -398,6 +399,13 @@ export const FLAGS = {
     annotation: { kind: 'list', help: 'NAME=VALUE' },
     'user-annotation': { kind: 'list', help: 'NAME=VALUE' },
     'user-label': { kind: 'list', help: 'NAME=VALUE' },
+  },
+  'stage1 build': {
+    kernel: {
+      kind: 'text',
+      help: "a kernel's file whose modules are in /lib/modules, or a package linux-image-…; default: the newest of /boot, else the distribution's for clouds",
+    },
+    out: { kind: 'text', help: 'copy what was built into this new folder, too' },
   },
   'stage1 list': {
     full: { kind: 'bool', default: 'false', help: 'whole ids' },

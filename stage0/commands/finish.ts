@@ -3,7 +3,7 @@
  * record, remove the pod. Not for people; absent from the help. The launcher has let go of the pod's lock
  * by then and ignores this command's exit status: the app's own is what counts.
  */
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join } from 'node:path';
 import { type Context, warn } from '../../src/context.ts';
@@ -29,15 +29,23 @@ export interface FinishArgs {
 
 export async function run(context: Context, args: FinishArgs): Promise<number> {
   if (args.result !== undefined) {
-    const { name, flavor, apps, createdAt, startedAt, neverStarted } = aboutPod(context, args);
-    const end = neverStarted ? aboutEnd({ ...args, kind: 'failed' }) : aboutEnd(args);
+    const { name, flavor, apps, createdAt, startedAt, neverStarted, machine } = aboutPod(
+      context,
+      args,
+    );
+    const end =
+      machine === undefined
+        ? neverStarted
+          ? aboutEnd({ ...args, kind: 'failed' })
+          : aboutEnd(args)
+        : ({ reason: 'machine-failed', exitCode: EXIT_FAILURE, signal: null } as const);
     writeResult(args.result, {
       version: 1,
       uuid: args.uuid,
       name,
       flavor,
       ...end,
-      error: null,
+      error: machine === undefined ? null : { code: 'machine', message: machine },
       apps,
       createdAt,
       startedAt,
@@ -62,6 +70,8 @@ type AboutEnd = Pick<RunResult, 'reason' | 'exitCode' | 'signal'>;
 type AboutPod = Pick<RunResult, 'name' | 'flavor' | 'apps' | 'createdAt' | 'startedAt'> & {
   /** An init says of an app that its program was never executed. */
   readonly neverStarted: boolean;
+  /** What was the matter with the pod's machine (flavor kvm). */
+  readonly machine: string | undefined;
 };
 
 /** From the launcher's words alone. */
@@ -90,6 +100,7 @@ function aboutPod(context: Context, args: FinishArgs): AboutPod {
     createdAt: null,
     startedAt: null,
     neverStarted: false,
+    machine: undefined,
   };
   try {
     const pod = viewPod(context.dir, args.uuid);
@@ -122,7 +133,14 @@ function fromFolder(pod: PodView, args: FinishArgs): AboutPod {
     createdAt: timeOf(join(pod.dir, 'pod-created')),
     startedAt: timeOf(join(pod.dir, 'pid')),
     neverStarted: args.number === EXIT_FAILURE && failed.length > 0,
+    machine: machineFailure(pod.dir),
   };
+}
+
+/** Written by who keeps the machine (docs/vm-agent.md). */
+function machineFailure(dir: string): string | undefined {
+  const path = join(dir, 'stage1/rootfs/rkt/machine-failed');
+  return existsSync(path) ? readFileSync(path, 'utf8') : undefined;
 }
 
 function appExitCode({ kind, number }: FinishArgs): number | null {

@@ -25,6 +25,7 @@ export { run as listCommand } from './list.ts';
 export { run as logsCommand } from './logs.ts';
 export { run as pushCommand } from './push.ts';
 export { run as rmCommand } from './rm.ts';
+export { run as stage1BuildCommand } from './stage1-build.ts';
 export { run as stage1ListCommand } from './stage1-list.ts';
 export { run as statusCommand } from './status.ts';
 export { run as stopCommand } from './stop.ts';

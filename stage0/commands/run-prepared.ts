@@ -40,7 +40,7 @@ export async function run(context: Context, args: RunPreparedArgs): Promise<numb
           privateUsers: prepared.options.privateUsers,
           noOverlay: prepared.options.noOverlay ?? false,
           stage1: prepared.options.stage1,
-          vm: await machineOptions(context, flavor, args.vm),
+          vm: await machineOptions(context, flavor, args.vm, prepared.options.vm),
         },
       ),
       // Switched off when it was prepared stays switched off.
@@ -55,6 +55,9 @@ export async function run(context: Context, args: RunPreparedArgs): Promise<numb
     handle.close();
     return 0;
   }
+  const disk = pod.options.vm?.disk;
+  if (disk !== undefined && disk !== prepared.options.vm?.disk)
+    (await import('../vm-image/scratch.ts')).makeScratch(handle.dir, disk);
   writeRuntimeConfig(handle.dir, pod);
   writePlan(handle.dir, plan);
   handle.moveTo('run');

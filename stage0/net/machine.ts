@@ -31,8 +31,27 @@ export function takeOverInterfaces(uuid: string, dir: string): readonly MachineI
 function redirect(netns: string, from: string, to: string): void {
   run('tc', ['-n', netns, 'qdisc', 'add', 'dev', from, 'ingress']);
   run('tc', [
-    ...['-n', netns, 'filter', 'add', 'dev', from, 'parent', 'ffff:', 'protocol', 'all'],
-    ...['u32', 'match', 'u8', '0', '0', 'action', 'mirred', 'egress', 'redirect', 'dev', to],
+    '-n',
+    netns,
+    'filter',
+    'add',
+    'dev',
+    from,
+    'parent',
+    'ffff:',
+    'protocol',
+    'all',
+    'u32',
+    'match',
+    'u8',
+    '0',
+    '0',
+    'action',
+    'mirred',
+    'egress',
+    'redirect',
+    'dev',
+    to,
   ]);
 }
 

@@ -69,7 +69,12 @@ async function tryKvm(image: VmImage): Promise<string> {
     );
     const words = [
       ...bootWords({ accel: 'kvm', cpus: 1, memory: 128 * 1024 * 1024 }),
-      ...['-kernel', join(image.folder, 'kernel'), '-initrd', initramfs, '-serial', 'stdio'],
+      '-kernel',
+      join(image.folder, 'kernel'),
+      '-initrd',
+      initramfs,
+      '-serial',
+      'stdio',
     ];
     return await new Promise<string>((resolve, reject) => {
       const child = spawn(findQemu(), words, { stdio: ['ignore', 'pipe', 'ignore'] });

@@ -5,6 +5,7 @@
  */
 import { createHash } from 'node:crypto';
 import {
+  chmodSync,
   closeSync,
   copyFileSync,
   fsyncSync,
@@ -19,8 +20,8 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { type CpioEntry, cpioArchive } from '../../src/cpio/newc.ts';
 import type { Context } from '../../src/context.ts';
+import { type CpioEntry, cpioArchive } from '../../src/cpio/newc.ts';
 import { errnoOf, systemError, TspodError } from '../../src/errors.ts';
 import {
   currentVmImage,
@@ -29,7 +30,7 @@ import {
   vmImagesFolder,
 } from '../../src/pod/vm-image.ts';
 import { artifact } from '../../src/sys/artifacts.ts';
-import { findKernel, type Kernel } from './kernel.ts';
+import { findKernel } from './kernel.ts';
 import { type Module, modulesFor } from './modules.ts';
 
 /** Linux 6.4: "erofs: support sub-page blocks". */
@@ -48,8 +49,15 @@ const PROGRAMS = [
 export async function ensureVmImage(context: Context): Promise<VmImage> {
   const id = currentVmImage(context.dir);
   const image = id === undefined ? undefined : readVmImage(context.dir, id);
-  if (image !== undefined && image.programs === programsMark()) return image;
-  return buildVmImage(context, undefined);
+  if (image === undefined) return buildVmImage(context, undefined);
+  if (image.programs === programsMark()) return image;
+  // Of another version of ours: the same kernel and modules, with this one's programs.
+  return store(context.dir, {
+    kernel: join(image.folder, 'kernel'),
+    modules: readFileSync(join(image.folder, 'modules')),
+    release: image.release,
+    from: image.from,
+  });
 }
 
 /** @param wanted see findKernel */
@@ -64,30 +72,46 @@ export async function buildVmImage(context: Context, wanted: string | undefined)
   const kernel = findKernel(wanted, folder);
   try {
     say(`building stage1 kvm: from ${kernel.from}`);
-    return store(context.dir, kernel, await modulesFor(kernel.modules));
+    const { file, release, from } = kernel;
+    const modules = cpioArchive(moduleEntries(await modulesFor(kernel.modules)));
+    return store(context.dir, { kernel: file, modules, release, from });
   } finally {
     kernel.dispose();
   }
 }
 
-function store(dir: string, kernel: Kernel, modules: readonly Module[]): VmImage {
+interface Ingredients {
+  /** a file */
+  readonly kernel: string;
+  /** a cpio archive */
+  readonly modules: Uint8Array;
+  readonly release: string;
+  readonly from: string;
+}
+
+function store(dir: string, { kernel, modules, release, from }: Ingredients): VmImage {
   const folder = vmImagesFolder(dir);
   try {
     const aside = mkdtempSync(join(folder, '.build-'));
     try {
-      const initramfs = cpioArchive(initramfsEntries(modules));
-      copyFileSync(kernel.file, join(aside, 'kernel'));
+      // Archives may follow each other.
+      const initramfs = Buffer.concat([cpioArchive(programEntries()), modules]);
+      copyFileSync(kernel, join(aside, 'kernel'));
+      writeFileSync(join(aside, 'modules'), modules);
       writeFileSync(join(aside, 'initramfs'), initramfs);
+      // The machine's user reads them, by descriptor.
+      for (const name of ['kernel', 'initramfs']) chmodSync(join(aside, name), 0o644);
       const info = {
         version: 1,
-        release: kernel.release,
-        from: kernel.from,
-        smallBlocks: hasSmallBlocks(kernel.release),
+        release,
+        from,
+        smallBlocks: hasSmallBlocks(release),
         programs: programsMark(),
         builtAt: new Date().toISOString(),
       };
       writeFileSync(join(aside, 'info.json'), `${JSON.stringify(info)}\n`);
-      for (const name of ['kernel', 'initramfs', 'info.json', '.']) fsync(join(aside, name));
+      for (const name of ['kernel', 'modules', 'initramfs', 'info.json', '.'])
+        fsync(join(aside, name));
       const id = `sha256-${createHash('sha256')
         .update(readFileSync(join(aside, 'kernel')))
         .update(initramfs)
@@ -106,12 +130,15 @@ function store(dir: string, kernel: Kernel, modules: readonly Module[]): VmImage
   }
 }
 
-function* initramfsEntries(modules: readonly Module[]): Generator<CpioEntry> {
-  for (const name of ['dev', 'proc', 'sys', 'pod', 'modules'])
-    yield { type: 'folder', name, mode: 0o755 };
+function* programEntries(): Generator<CpioEntry> {
+  for (const name of ['dev', 'proc', 'sys', 'pod']) yield { type: 'folder', name, mode: 0o755 };
   yield { type: 'character-device', name: 'dev/console', mode: 0o600, major: 5, minor: 1 };
   for (const [name, part] of PROGRAMS)
     yield { type: 'file', name, mode: 0o755, content: readFileSync(artifact(part)) };
+}
+
+function* moduleEntries(modules: readonly Module[]): Generator<CpioEntry> {
+  yield { type: 'folder', name: 'modules', mode: 0o755 };
   for (const { file, content } of modules)
     yield { type: 'file', name: `modules/${file}`, mode: 0o644, content };
   const order = modules.map(({ file }) => `/modules/${file}\n`).join('');

@@ -19,11 +19,15 @@ const MOST_DISK = 64n * 1024n * 1024n * MEBI;
 const MOST_CPUS = 255;
 
 /** @throws TspodError 'usage', and as ensureVmImage and chooseAccelerator */
-export async function planMachine(context: Context, args: MachineArgs): Promise<MachineOptions> {
-  const memory = bytes('--vm-memory', args.memory, LEAST_MEMORY, MOST_MEMORY);
-  const disk = bytes('--disk-size', args.diskSize, LEAST_DISK, MOST_DISK);
-  const cpus = processors(args.cpus);
-  const wanted = args.accel ?? 'auto';
+export async function planMachine(
+  context: Context,
+  args: MachineArgs,
+  prepared: MachineOptions | undefined,
+): Promise<MachineOptions> {
+  const memory = bytes('--vm-memory', args.memory, LEAST_MEMORY, MOST_MEMORY) ?? prepared?.memory;
+  const disk = bytes('--disk-size', args.diskSize, LEAST_DISK, MOST_DISK) ?? prepared?.disk;
+  const cpus = processors(args.cpus) ?? prepared?.cpus;
+  const wanted = args.accel ?? prepared?.accel ?? 'auto';
   if (wanted !== 'auto' && wanted !== 'kvm' && wanted !== 'tcg')
     throw wrong('--qemu-accel', wanted, 'it must be kvm, tcg or auto');
   const image = await ensureVmImage(context);

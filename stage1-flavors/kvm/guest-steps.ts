@@ -11,8 +11,8 @@ import { limitsOf } from '../limits.ts';
 import { reachableResolvConf } from '../name-files.ts';
 import { initSteps, type Surroundings } from '../nspawn/init-plan.ts';
 import { ownFolders, placeVolume } from '../volume-steps.ts';
-import { GUEST_LAUNCH_PLAN, inGuest, SHARE } from './places.ts';
 import type { Layout } from './layout.ts';
+import { GUEST_LAUNCH_PLAN, inGuest, SHARE } from './places.ts';
 
 const FALLBACK_HOSTS = '127.0.0.1 localhost localhost.localdomain\n::1 localhost\n';
 
@@ -26,7 +26,9 @@ export function agentSteps(pod: Pod, layout: Layout): readonly Step[] {
     ['program', options.program],
     ['hostname', options.hostname ?? `rkt-${uuid}`],
     ...layout.disks.map(({ serial, folder }): Step => ['disk', serial, folder]),
-    ...(options.vm?.disk === undefined ? [] : ([['scratch', 'scratch', 'overlay']] satisfies Step[])),
+    ...(options.vm?.disk === undefined
+      ? []
+      : ([['scratch', 'scratch', 'overlay']] satisfies Step[])),
     ...(layout.shares.length === 0 ? [] : ([['share', SHARE, SHARE]] satisfies Step[])),
     ...interfaces.flatMap(({ name, mac, addresses, routes }): readonly Step[] => [
       ['interface', mac, name],
@@ -80,9 +82,7 @@ function nameFiles(pod: Pod, root: string): readonly Step[] {
   const steps: Step[] = [];
   if (dns.mode === 'servers') steps.push(file('/etc/resolv.conf', resolvConf(dns), 'replace'));
   else if (dns.mode === 'host' || (dns.mode === 'default' && existsSync('/etc/resolv.conf')))
-    steps.push(
-      file('/etc/resolv.conf', readFileSync(reachableResolvConf(), 'utf8'), 'replace'),
-    );
+    steps.push(file('/etc/resolv.conf', readFileSync(reachableResolvConf(), 'utf8'), 'replace'));
   if (hosts.mode === 'host')
     steps.push(file('/etc/hosts', readFileSync('/etc/hosts', 'utf8'), 'replace'));
   else if (hosts.mode === 'entries')
@@ -102,8 +102,6 @@ export function guestInitSteps(pod: Pod): readonly Step[] {
   // Its log files are pipes to the host, which rotates.
   return initSteps(pod, around).map(
     (step): Step =>
-      step[0] === 'log' && step[1] === 'file'
-        ? ['log', 'file', step[2] ?? '', NEVER, '0']
-        : step,
+      step[0] === 'log' && step[1] === 'file' ? ['log', 'file', step[2] ?? '', NEVER, '0'] : step,
   );
 }

@@ -31,10 +31,17 @@ export function launchSteps(pod: Pod, layout: Layout): readonly Step[] {
     ['unshare', 'mount'],
     ['propagation', '/', 'rslave'],
     // A mount of its own, so that what is put on it stays in this namespace.
-    ...(layout.shares.length === 0 ? [] : ([['bind-root', SHARE], ['folder', SHARE, '/layers', '0755']] satisfies Step[])),
+    ...(layout.shares.length === 0
+      ? []
+      : ([
+          ['bind-root', SHARE],
+          ['folder', SHARE, '/layers', '0755'],
+        ] satisfies Step[])),
     ...layout.shares.flatMap(({ place }) => place),
     ['pid-file', 'pid'],
-    ...(usesCaller(pod) ? ([['environment', `TERM=${process.env['TERM'] ?? 'linux'}`]] satisfies Step[]) : []),
+    ...(usesCaller(pod)
+      ? ([['environment', `TERM=${process.env['TERM'] ?? 'linux'}`]] satisfies Step[])
+      : []),
     ['exec', artifact('vm'), 'host', HOST_PLAN],
   ];
 }
@@ -84,26 +91,43 @@ function qemuWords(pod: Pod, layout: Layout): readonly string[] {
       sharedMemory: layout.shares.length > 0,
     }),
     ...SANDBOX,
-    ...['-kernel', '/proc/self/fd/@kernel@', '-initrd', '/proc/self/fd/@initramfs@'],
-    ...['-chardev', 'socket,id=console,fd=@console@', '-serial', 'chardev:console'],
-    ...['-device', 'virtio-serial-device', '-chardev', 'socket,id=port,fd=@port@'],
-    ...['-device', 'virtserialport,chardev=port,name=tspod.0'],
-    ...['-device', 'virtio-balloon-device,free-page-reporting=on,deflate-on-oom=on'],
+    '-kernel',
+    '/proc/self/fd/@kernel@',
+    '-initrd',
+    '/proc/self/fd/@initramfs@',
+    '-chardev',
+    'socket,id=console,fd=@console@',
+    '-serial',
+    'chardev:console',
+    '-device',
+    'virtio-serial-device',
+    '-chardev',
+    'socket,id=port,fd=@port@',
+    '-device',
+    'virtserialport,chardev=port,name=tspod.0',
+    '-device',
+    'virtio-balloon-device,free-page-reporting=on,deflate-on-oom=on',
     ...(layout.shares.length === 0
       ? []
       : [
-          ...['-chardev', 'socket,id=share,fd=@share@'],
-          ...['-device', `vhost-user-fs-device,chardev=share,tag=${SHARE}`],
+          '-chardev',
+          'socket,id=share,fd=@share@',
+          '-device',
+          `vhost-user-fs-device,chardev=share,tag=${SHARE}`,
         ]),
     ...(pod.interfaces ?? []).flatMap(({ tap, mac, mtu }) => [
-      ...['-netdev', `tap,id=${tap},fd=@${tap}@`],
-      ...['-device', `virtio-net-device,netdev=${tap},mac=${mac},host_mtu=${mtu}`],
+      '-netdev',
+      `tap,id=${tap},fd=@${tap}@`,
+      '-device',
+      `virtio-net-device,netdev=${tap},mac=${mac},host_mtu=${mtu}`,
     ]),
     ...disks.flatMap(({ serial, writes }, index) => [
-      ...['-add-fd', `fd=@${serial}@,set=${index + 1}`],
+      '-add-fd',
+      `fd=@${serial}@,set=${index + 1}`,
       '-blockdev',
       `driver=raw,node-name=${serial},read-only=${writes ? 'off' : 'on'},file.driver=file,file.filename=/dev/fdset/${index + 1},file.locking=off${writes ? ',discard=unmap' : ''}`,
-      ...['-device', `virtio-blk-device,drive=${serial},serial=${serial}`],
+      '-device',
+      `virtio-blk-device,drive=${serial},serial=${serial}`,
     ]),
   ];
 }

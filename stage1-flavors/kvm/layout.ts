@@ -9,7 +9,11 @@ import { SHARE } from './places.ts';
 
 export interface Layout {
   /** Disks with a layer each. */
-  readonly disks: readonly { readonly serial: string; readonly folder: string; readonly file: string }[];
+  readonly disks: readonly {
+    readonly serial: string;
+    readonly folder: string;
+    readonly file: string;
+  }[];
   /** Paths below the served folder, with what puts them there. */
   readonly shares: readonly { readonly hold: readonly Step[]; readonly place: readonly Step[] }[];
   /** Lowest first, by app; paths in the machine. */
@@ -49,8 +53,7 @@ export function planLayout(pod: Pod): Layout {
         const name = `layers/${places.size}`;
         let place = `${SHARE}/${name}`;
         if (layer.form === 'directory') place = share(layer.path, name, 'ro');
-        else
-          shares.push({ hold: [], place: [['erofs', place, layer.meta, layer.tar, layer.by]] });
+        else shares.push({ hold: [], place: [['erofs', place, layer.meta, layer.tar, layer.by]] });
         places.set(key, place);
         return place;
       }),
@@ -63,7 +66,14 @@ export function planLayout(pod: Pod): Layout {
     shares.push({
       hold: holdVolume(volume, number),
       place: [
-        ['attach', number, SHARE, `/${name}`, ...(volume.readOnly === true ? ['ro'] : []), 'private'],
+        [
+          'attach',
+          number,
+          SHARE,
+          `/${name}`,
+          ...(volume.readOnly === true ? ['ro'] : []),
+          'private',
+        ],
       ],
     });
     volumes.set(volume.name, `${SHARE}/${name}`);

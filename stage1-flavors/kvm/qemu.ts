@@ -35,8 +35,15 @@ export function fileServerWords(program: string, shared: string): readonly strin
   return program.endsWith('qemu/virtiofsd')
     ? [program, '-o', `source=${folder},cache=auto,sandbox=namespace,xattr,posix_acl`]
     : [
-        ...[program, '--shared-dir', folder, '--cache=auto', '--sandbox=namespace', '--xattr'],
-        ...['--posix-acl', '--announce-submounts', '--log-level=error'],
+        program,
+        '--shared-dir',
+        folder,
+        '--cache=auto',
+        '--sandbox=namespace',
+        '--xattr',
+        '--posix-acl',
+        '--announce-submounts',
+        '--log-level=error',
       ];
 }
 
@@ -57,14 +64,25 @@ export function bootWords({ accel, cpus, memory, sharedMemory }: Boot): readonly
   const machine = `microvm,rtc=on,accel=${accel}${sharedMemory ? ',memory-backend=memory' : ''}`;
   const size = `${Math.ceil(memory / (1024 * 1024))}M`;
   return [
-    ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
-    ...['-machine', machine, '-cpu', accel === 'kvm' ? 'host' : 'max'],
+    '-nodefaults',
+    '-no-user-config',
+    '-display',
+    'none',
+    '-no-reboot',
+    '-machine',
+    machine,
+    '-cpu',
+    accel === 'kvm' ? 'host' : 'max',
     // File servers want devices as virtio 1.0 has them.
-    ...['-global', 'virtio-mmio.force-legacy=false', '-smp', String(cpus), '-m', size],
-    ...(sharedMemory
-      ? ['-object', `memory-backend-memfd,id=memory,size=${size},share=on`]
-      : []),
-    ...['-append', kernelWords(accel)],
+    '-global',
+    'virtio-mmio.force-legacy=false',
+    '-smp',
+    String(cpus),
+    '-m',
+    size,
+    ...(sharedMemory ? ['-object', `memory-backend-memfd,id=memory,size=${size},share=on`] : []),
+    '-append',
+    kernelWords(accel),
   ];
 }
 
@@ -74,9 +92,7 @@ export function bootWords({ accel, cpus, memory, sharedMemory }: Boot): readonly
  */
 function kernelWords(accel: Boot['accel']): string {
   const always = 'console=ttyS0 quiet panic=-1 no_timer_check random.trust_cpu=on';
-  return accel === 'tcg'
-    ? `${always} mitigations=off tsc_early_khz=1000000 lpj=4000000`
-    : always;
+  return accel === 'tcg' ? `${always} mitigations=off tsc_early_khz=1000000 lpj=4000000` : always;
 }
 
 /** What a QEMU that was taken over could do: nothing but what it needs. */

@@ -35,6 +35,7 @@ static struct start_request start;
 static char term[64] = "TERM=linux";
 static bool started, init_ended;
 static uint32_t init_status;
+static int init_signal;
 static int signals;
 
 static _Noreturn void switch_off(void)
@@ -210,6 +211,7 @@ static void reap(void)
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
         if (pid == pod_init) {
             init_ended = true;
+            init_signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
             init_status = (uint32_t)(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
         } else
             command_process_ended(pid, status);
@@ -243,6 +245,18 @@ static bool output_has_ended(void)
     return true;
 }
 
+/* What reboot(2) in a process namespace does to its first process is in pid_namespaces(7). */
+static _Noreturn void tell_end(void)
+{
+    char text[64];
+    if (init_signal == SIGHUP)
+        fail("an app restarted it");
+    if (init_signal == SIGINT)
+        fail("an app switched it off");
+    snprintf(text, sizeof text, "the pod's init was killed by signal %d", init_signal);
+    end(init_status, init_signal ? text : "");
+}
+
 _Noreturn void run_guest(void)
 {
     uint32_t version = MUX_VERSION;
@@ -264,7 +278,7 @@ _Noreturn void run_guest(void)
         pump(-1);
         if (init_ended && output_has_ended()) {
             flush_files();
-            end(init_status, "");
+            tell_end();
         }
         if (mux_has_ended())
             switch_off();

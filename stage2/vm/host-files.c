@@ -5,10 +5,13 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "common/die.h"
@@ -68,6 +71,24 @@ static bool place_of(const char *name, char path[512])
     return known;
 }
 
+/* sd_notify(3), to the manager of the unit that the pod is. */
+static void notify_ready(void)
+{
+    const char *path = getenv("NOTIFY_SOCKET"), *text = "READY=1";
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    if (!path || (path[0] != '/' && path[0] != '@') || strlen(path) >= sizeof address.sun_path)
+        return;
+    memcpy(address.sun_path, path, strlen(path));
+    socklen_t length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path) + (path[0] == '/'));
+    if (path[0] == '@')
+        address.sun_path[0] = '\0';
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || sendto(fd, text, strlen(text), MSG_NOSIGNAL, (struct sockaddr *)&address, length) < 0)
+        say("can't say that the pod is ready: %s", strerror(errno));
+    if (fd >= 0)
+        close(fd);
+}
+
 /* Written aside and renamed: who reads has the whole of it. */
 static void write_whole(const char *path, const char *content, size_t length)
 {
@@ -92,6 +113,7 @@ void take_pod_file(const char *data, size_t length, bool removed)
         return;
     }
     if (strcmp(data, "supervisor-status") == 0) {
+        notify_ready();
         /* rkt's way to say it. */
         if (symlink("ready", path) < 0 && errno != EEXIST)
             say("can't write %s: %s", path, strerror(errno));

@@ -41,6 +41,10 @@ export interface FlavorTraits {
   readonly limitsByV1: boolean;
   /** Names of the host's processes are seen in the pod. */
   readonly hostProcesses: boolean;
+  /** Further flags of every pod. */
+  readonly flags?: readonly string[];
+  /** The root filesystems are put together where the host does not see them. */
+  readonly ownKernel?: boolean;
 }
 
 interface Wanted {
@@ -65,6 +69,8 @@ export function flavorContract(traits: FlavorTraits): void {
       work = mkdtempSync(join(tmpdir(), 'tspod-contract-'));
       image = await ContractImage.make(join(inject('layouts'), 'busybox'), work);
       box = new Sandbox();
+      if (traits.ownKernel === true)
+        expect(await box.run(['stage1', 'build', 'kvm'])).toMatchObject({ status: 0 });
     }, PATIENCE);
     afterAll(async () => {
       await box.close();
@@ -94,6 +100,7 @@ export function flavorContract(traits: FlavorTraits): void {
       return [
         command,
         `--stage1-name=${traits.name}`,
+        ...(traits.flags ?? []),
         ...(wanted.pod ?? []),
         image.with(wanted.config ?? {}),
         ...(wanted.app ?? []),
