@@ -113,7 +113,7 @@ export function runningPod({ uuid, state, dir }: PodView): RunningPod {
 
 function requireInit(dir: string, uuid: string): void {
   const flavor = readFlavorName(dir);
-  if (flavor === 'nspawn') return;
+  if (flavor === 'nspawn' || flavor === 'kvm') return;
   if (flavor === 'foreign' && isMutable(readPod(dir, uuid).manifest)) return;
   throw new TspodError('unsupported', `flavor ${flavor}: its apps can't be started or stopped`, {
     hint: 'use --stage1-name=nspawn',

@@ -2,6 +2,7 @@
 import type { Context } from '../../src/context.ts';
 import { reasonOf, TspodError } from '../../src/errors.ts';
 import { isStage1, readStage1Annotations } from '../../src/pod/stage1-image.ts';
+import { currentVmImage, readVmImage } from '../../src/pod/vm-image.ts';
 import { openStore } from '../../src/store/store.ts';
 import type { ImageRecord, Store } from '../../src/store/types.ts';
 import { renderTable } from '../../src/table.ts';
@@ -15,6 +16,8 @@ interface Stage1Entry {
   readonly kind: 'built-in' | 'image';
   readonly interface_version: number | null;
   readonly id?: string;
+  /** Release of the kernel that machines boot. */
+  readonly kernel?: string;
   /** What a pod gets that names none. */
   readonly default?: true;
   /** Why it can't be used. */
@@ -37,6 +40,7 @@ export async function run(
         name: flavor.name,
         kind: 'built-in',
         interface_version: flavor.interfaceVersion,
+        ...(flavor.name === 'kvm' ? vmImage(context, args.full) : {}),
         ...(isDefault ? { default: true } : {}),
       };
     });
@@ -48,6 +52,15 @@ export async function run(
     store.close();
   }
   return 0;
+}
+
+/** What machines boot; the first pod of kvm builds it. */
+function vmImage({ dir }: Context, full: boolean): Pick<Stage1Entry, 'id' | 'kernel'> {
+  const id = currentVmImage(dir);
+  const image = id === undefined ? undefined : readVmImage(dir, id);
+  if (image === undefined) return {};
+  const short = image.id.slice(0, 'sha256-'.length + SHORT_ID);
+  return { id: full ? image.id : short, kernel: image.release };
 }
 
 function describe(
@@ -79,7 +92,7 @@ function rows(entries: readonly Stage1Entry[], noLegend: boolean): readonly (rea
     entry.kind,
     entry.interface_version === null ? '-' : String(entry.interface_version),
     entry.id ?? '-',
-    entry.unusable ?? (entry.default === true ? 'default' : ''),
+    entry.unusable ?? entry.kernel ?? (entry.default === true ? 'default' : ''),
   ]);
   return noLegend ? body : [['NAME', 'KIND', 'INTERFACE', 'ID', 'NOTE'], ...body];
 }

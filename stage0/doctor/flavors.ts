@@ -3,14 +3,12 @@ import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import type { Context } from '../../src/context.ts';
 import { reasonOf, TspodError } from '../../src/errors.ts';
-import type { Flavor } from '../../stage1-flavors/flavor.ts';
-import { FLAVORS } from '../../stage1-flavors/index.ts';
+import { currentVmImage, readVmImage } from '../../src/pod/vm-image.ts';
+import { findFileServer, findQemu } from '../../stage1-flavors/kvm/qemu.ts';
 import { findNspawn } from '../../stage1-flavors/nspawn/command.ts';
 import { hasJournal, hostPlace } from '../../stage1-flavors/nspawn/host.ts';
 import { selectStage1 } from '../stage1.ts';
 import type { Check } from './checks.ts';
-
-type Absent = Extract<Flavor['name'], 'kvm'>;
 
 /** Debian 11's: it knows the words that pods are started with. Tests run with 252 and newer ones. */
 const OLDEST_SYSTEMD = 247;
@@ -20,7 +18,7 @@ const BUS = '/run/dbus/system_bus_socket';
 
 /** One of each built-in flavor, and which one `run` takes when nothing is said. */
 export async function examineFlavors(context: Context): Promise<readonly Check[]> {
-  return [await byDefault(context), fly(), nspawn(), ...absent('kvm')];
+  return [await byDefault(context), fly(), nspawn(), kvm(context)];
 }
 
 async function byDefault(context: Context): Promise<Check> {
@@ -105,8 +103,26 @@ function versionOf(program: string): number | string {
   return version === undefined ? 'it tells no version' : Number(version);
 }
 
-/** A flavor of rkt's that this version lacks. */
-function absent(name: Absent): readonly Check[] {
-  if (FLAVORS.some(flavor => flavor.name === name)) return [];
-  return [{ name: `flavor ${name}`, state: 'warn', detail: 'not in this version' }];
+function kvm({ dir }: Context): Check {
+  const name = 'flavor kvm';
+  try {
+    findQemu();
+    findFileServer();
+  } catch (error) {
+    if (!(error instanceof TspodError)) throw error;
+    return {
+      name,
+      state: 'warn',
+      detail: reasonOf(error).replace(/^flavor kvm: /, ''),
+      ...(error.hint === undefined ? {} : { hint: error.hint }),
+    };
+  }
+  const id = currentVmImage(dir);
+  const image = id === undefined ? undefined : readVmImage(dir, id);
+  const boots =
+    image === undefined
+      ? 'the first pod builds what machines boot'
+      : `machines boot ${image.release}`;
+  const fast = existsSync('/dev/kvm') ? '' : '; there is no /dev/kvm: machines are emulated';
+  return { name, state: 'ok', detail: `QEMU; ${boots}${fast}` };
 }

@@ -91,7 +91,7 @@ export function bootWords({ accel, cpus, memory, sharedMemory }: Boot): readonly
  * 1 GHz: a kernel that measures it on a busy host now and then finds none, and waits for ever.
  */
 function kernelWords(accel: Boot['accel']): string {
-  const always = 'console=ttyS0 quiet panic=-1 no_timer_check random.trust_cpu=on';
+  const always = 'console=ttyS0 quiet panic=-1 reboot=t no_timer_check random.trust_cpu=on';
   return accel === 'tcg' ? `${always} mitigations=off tsc_early_khz=1000000 lpj=4000000` : always;
 }
 

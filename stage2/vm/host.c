@@ -23,6 +23,7 @@
 #define REMEMBERED 16384
 /* From a stop that is refused any time to the end. */
 #define FORCED_MS 3000
+#define LAST_WORDS_MS 200
 /* What the machine itself may take beyond the pod's own time to stop. */
 #define MARGIN_MS 15000
 
@@ -253,7 +254,8 @@ static void find_reason(bool late)
     while (poll(&(struct pollfd){ .fd = errors_fd, .events = POLLIN }, 1, 0) > 0 && hear(errors_fd, &errors))
         ;
     const char *panic = strstr(console.text, "Kernel panic - not syncing");
-    if (machine.server_ended && machine.server_status != 0) {
+    bool was_killed = machine.qemu_ended && WIFSIGNALED(machine.qemu_status);
+    if (machine.server_ended && machine.server_status != 0 && !was_killed) {
         snprintf(reason, sizeof reason, "the file server of its volumes ended with status %d",
                  WIFSIGNALED(machine.server_status) ? 128 + WTERMSIG(machine.server_status) : WEXITSTATUS(machine.server_status));
         quote_errors();
@@ -353,6 +355,10 @@ _Noreturn void run_host(const char *path)
             continue;
         }
         if (machine.server_ended && !machine.ended) {
+            /* It ends with QEMU, too: who was first? */
+            if (!machine.qemu_ended)
+                poll(NULL, 0, LAST_WORDS_MS);
+            take_signals();
             find_reason(false);
             machine.ended = true;
             continue;
