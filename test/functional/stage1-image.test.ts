@@ -452,6 +452,7 @@ describe('where it comes from', { timeout: 60_000 }, () => {
     expect(JSON.parse(list.stdout)).toEqual([
       { name: 'fly', kind: 'built-in', interface_version: 5, default: true },
       { name: 'nspawn', kind: 'built-in', interface_version: 6 },
+      { name: 'kvm', kind: 'built-in', interface_version: 6 },
       {
         name: 'example.com/tiny-stage1:1.0',
         kind: 'image',
