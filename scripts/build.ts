@@ -120,6 +120,7 @@ const [metafiles] = await Promise.all([
     buildBundle('tspod', 'src/main.ts'),
     buildBundle('unpack-child', 'stage0/unpack/child.ts'),
     buildBundle('index-child', 'stage0/unpack/erofs/child.ts'),
+    buildBundle('disk-child', 'stage0/unpack/erofs/disk-child.ts'),
   ]),
   buildC(root),
 ]);

@@ -238,6 +238,11 @@ export async function writePreparedPod(
       const files = volumeFiles?.get(volume.name);
       if (files !== undefined) writeVolumeFiles(dir, volume, files);
     }
+    if (pod.options.vm !== undefined)
+      await (await import('./vm-image/disks.ts')).makeLayerDisks(
+        pod,
+        join(context.dir, 'pods/run', pod.uuid),
+      );
     const disk = pod.options.vm?.disk;
     if (disk !== undefined) (await import('./vm-image/scratch.ts')).makeScratch(dir, disk);
     faultPoint('prepare-rootfs');

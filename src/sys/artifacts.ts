@@ -15,6 +15,7 @@ export function artifact(
     | 'tspod.js'
     | 'unpack-child.js'
     | 'index-child.js'
+    | 'disk-child.js'
     | 'erofs-sample.tar'
     | 'erofs-sample.meta',
 ): string {

@@ -55,6 +55,8 @@ export async function run(context: Context, args: RunPreparedArgs): Promise<numb
     handle.close();
     return 0;
   }
+  if (pod.options.vm !== undefined)
+    await (await import('../vm-image/disks.ts')).makeLayerDisks(pod, handle.dir);
   const disk = pod.options.vm?.disk;
   if (disk !== undefined && disk !== prepared.options.vm?.disk)
     (await import('../vm-image/scratch.ts')).makeScratch(handle.dir, disk);

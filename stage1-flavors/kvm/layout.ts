@@ -2,17 +2,26 @@
  * How layers and volumes come into the machine. What the host serves lies, mounted read-only where it has to be, in one
  * folder of the pod's mount namespace, which one file server exports: nothing else of the host can be reached through it.
  */
+import { dirname, join } from 'node:path';
 import type { Step } from '../../src/pod/launch-plan.ts';
 import type { Pod } from '../../src/pod/pod.ts';
 import { holdVolume } from '../volume-steps.ts';
 import { SHARE } from './places.ts';
 
+/** A machine has 24 devices, some of which are others. What is beyond is served as folders. */
+const MOST_LAYERS_ON_DISKS = 7;
+/** Beside a layer's tar (stage0/unpack/erofs/disk-files.ts). */
+const DISK_META_FILE = 'disk.erofs';
+const DISK_DATA_FILE = 'disk.data';
+
 export interface Layout {
-  /** Disks with a layer each. */
-  readonly disks: readonly {
+  /** Read-only; the paths of files are relative to the pod's folder. */
+  readonly disks: readonly { readonly serial: string; readonly file: string }[];
+  /** Layers on disks: an index, and the data that it points to. */
+  readonly mounts: readonly {
     readonly serial: string;
+    readonly data: string;
     readonly folder: string;
-    readonly file: string;
   }[];
   /** Paths below the served folder, with what puts them there. */
   readonly shares: readonly { readonly hold: readonly Step[]; readonly place: readonly Step[] }[];
@@ -25,6 +34,8 @@ export interface Layout {
 }
 
 export function planLayout(pod: Pod): Layout {
+  const disks: { serial: string; file: string }[] = [];
+  const mounts: { serial: string; data: string; folder: string }[] = [];
   const shares: { hold: readonly Step[]; place: readonly Step[] }[] = [];
   const layers = new Map<string, readonly string[]>();
   const copies = new Map<string, string>();
@@ -50,10 +61,17 @@ export function planLayout(pod: Pod): Layout {
         const key = layer.form === 'directory' ? layer.path : layer.tar;
         const known = places.get(key);
         if (known !== undefined) return known;
-        const name = `layers/${places.size}`;
-        let place = `${SHARE}/${name}`;
-        if (layer.form === 'directory') place = share(layer.path, name, 'ro');
-        else shares.push({ hold: [], place: [['erofs', place, layer.meta, layer.tar, layer.by]] });
+        const number = places.size;
+        let place = `${SHARE}/layers/${number}`;
+        if (layer.form === 'directory') place = share(layer.path, `layers/${number}`, 'ro');
+        else if (mounts.length < MOST_LAYERS_ON_DISKS) {
+          place = `layers/${number}`;
+          const [meta, data] = filesOf(pod, layer);
+          const serials = { serial: `layer${number}`, data: `data${number}` };
+          disks.push({ serial: serials.serial, file: meta }, { serial: serials.data, file: data });
+          mounts.push({ ...serials, folder: place });
+        } else
+          shares.push({ hold: [], place: [['erofs', place, layer.meta, layer.tar, layer.by]] });
         places.set(key, place);
         return place;
       }),
@@ -78,5 +96,12 @@ export function planLayout(pod: Pod): Layout {
     });
     volumes.set(volume.name, `${SHARE}/${name}`);
   }
-  return { disks: [], shares, layers, copies, volumes };
+  return { disks, mounts, shares, layers, copies, volumes };
+}
+
+/** What the machine's kernel can mount: blocks of 512 bytes as the store has them, or of 4096. */
+function filesOf(pod: Pod, { meta, tar }: { readonly meta: string; readonly tar: string }) {
+  if (pod.options.vm?.smallBlocks === true) return [meta, tar] as const;
+  const folder = dirname(tar);
+  return [join(folder, DISK_META_FILE), join(folder, DISK_DATA_FILE)] as const;
 }

@@ -192,12 +192,20 @@ void carry_out(const struct step *step)
     const char *first = step->count > 1 ? word_text(step, 1) : "", *second = step->count > 2 ? word_text(step, 2) : "";
     char path[512], device[256];
     snprintf(path, sizeof path, POD "/%.400s/", second);
-    if (strcmp(verb, "disk") == 0 || strcmp(verb, "scratch") == 0) {
-        bool writes = strcmp(verb, "scratch") == 0;
+    if (strcmp(verb, "scratch") == 0) {
         wait_for_device("/sys/block", "serial", first, device);
         make_folders(path);
-        if (mount(device, path, writes ? "ext4" : "erofs", writes ? MS_NOATIME : MS_RDONLY, NULL) < 0)
-            fail_errno("can't mount disk %s", first);
+        if (mount(device, path, "ext4", MS_NODEV | MS_NOATIME, NULL) < 0)
+            fail_errno("can't mount the disk %s", first);
+    } else if (strcmp(verb, "layer") == 0) {
+        char data[256], options[300];
+        snprintf(path, sizeof path, POD "/%.400s/", word_text(step, 3));
+        wait_for_device("/sys/block", "serial", first, device);
+        wait_for_device("/sys/block", "serial", second, data);
+        snprintf(options, sizeof options, "device=%s", data);
+        make_folders(path);
+        if (mount(device, path, "erofs", MS_RDONLY | MS_NODEV, options) < 0)
+            fail_errno("can't mount layer %s", first);
     } else if (strcmp(verb, "share") == 0) {
         make_folders(path);
         if (mount(first, path, "virtiofs", 0, NULL) < 0)

@@ -93,7 +93,7 @@ void fail_errno(const char *format, ...)
 static const struct verb VERBS[] = {
     { .name = "program", .least = 1, .most = 1 },
     { .name = "hostname", .least = 1, .most = 1 },
-    { .name = "disk", .least = 2, .most = 2 },
+    { .name = "layer", .least = 3, .most = 3 },
     { .name = "scratch", .least = 2, .most = 2 },
     { .name = "share", .least = 2, .most = 2 },
     { .name = "interface", .least = 2, .most = 2 },

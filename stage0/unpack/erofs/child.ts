@@ -7,9 +7,9 @@
  * One process for several layers: each Node process costs 50 MB, and what takes time runs in other threads
  * anyway: decompression in libuv's, hashing and writing in one of the file's own.
  */
-import { closeSync, fstatSync, ftruncateSync, openSync, readdirSync, writeSync } from 'node:fs';
+import { closeSync, ftruncateSync, openSync } from 'node:fs';
 import { Socket } from 'node:net';
-import { errnoOf, systemError } from '../../../src/errors.ts';
+import { systemError } from '../../../src/errors.ts';
 import type { Compression } from '../../../src/image/oci.ts';
 import { openDigestFile } from '../../../src/sys/digest-file.ts';
 import { native } from '../../../src/sys/native.ts';
@@ -18,6 +18,7 @@ import { AciRewriter } from '../aci-rewrite.ts';
 import { decompress } from '../decompress.ts';
 import { answerOf } from '../message.ts';
 import { TarReader } from '../tar-reader.ts';
+import { confine, writeAll } from './confined.ts';
 import { FrameReader } from './frames.ts';
 import { ErofsIndexer } from './index-writer.ts';
 import {
@@ -36,29 +37,6 @@ const BLOCK = 512;
 const PROGRESS_MS = 2000;
 /** Decoded by Node or not at all: each chunk is a buffer of its own. */
 const OTHERS_DECODE: ReadonlySet<Compression> = new Set<Compression>(['none', 'gzip', 'zstd']);
-
-function confine(root: string): void {
-  process.umask(0o077);
-  for (const name of readdirSync('/proc/self/fd')) {
-    const fd = Number(name);
-    try {
-      // A folder that tspod was started with would be a way out of the changed root.
-      if (fstatSync(fd).isDirectory()) closeSync(fd);
-    } catch (error) {
-      if (errnoOf(error) !== 'EBADF') throw error;
-    }
-  }
-  const { chroot, confine: reduce } = native();
-  chroot(root);
-  process.chdir('/');
-  reduce(0n);
-}
-
-function writeAll(fd: number, chunk: Uint8Array): void {
-  for (let done = 0; done < chunk.length; ) {
-    done += writeSync(fd, chunk, done, chunk.length - done);
-  }
-}
 
 function create(path: string): number {
   return openSync(path, 'wx', 0o600);

@@ -4,14 +4,14 @@
  */
 
 /** Log2 of the block size. 512 is what a tar needs; Linux 6.4 and later mount it. */
-export const BLOCK_BITS = 9;
-export const BLOCK = 1 << BLOCK_BITS;
+export let BLOCK_BITS = 9;
+export let BLOCK = 1 << BLOCK_BITS;
 
 export const SUPER_OFFSET = 1024;
 const SUPER_BYTES = 128;
 const DEVICE_SLOT_BYTES = 128;
 /** Where inodes begin: in the block after superblock and device table. */
-export const INODES_OFFSET = roundUp(SUPER_OFFSET + SUPER_BYTES + DEVICE_SLOT_BYTES, BLOCK);
+export let INODES_OFFSET = roundUp(SUPER_OFFSET + SUPER_BYTES + DEVICE_SLOT_BYTES, BLOCK);
 
 const MAGIC = 0xe0f5e1e2;
 /** Times of inodes are of modification. No checksum flag: readers before 2025 count it wrongly for small blocks. */
@@ -30,7 +30,7 @@ export const FLAT_INLINE = 2;
 export const CHUNK_BASED = 4;
 
 /** Largest chunk: 5 bits of a chunk format count from the block size. */
-export const MOST_CHUNK_BITS = BLOCK_BITS + 31;
+export let MOST_CHUNK_BITS = BLOCK_BITS + 31;
 export const CHUNK_INDEX = 8;
 const CHUNK_INDEXES = 0x20;
 /** The address of a chunk that is a hole, and of an inode without data. */
@@ -118,4 +118,12 @@ export function encodeHead(superblock: Superblock): Buffer {
   // where the device would follow the image in one file: both mount as one device, too
   head.writeUInt32LE(superblock.blocks, slot + 68);
   return head;
+}
+
+/** Blocks of 2 to the power of `bits` from here on: once, first of all, in a process that makes such images alone. */
+export function useBlocks(bits: number): void {
+  BLOCK_BITS = bits;
+  BLOCK = 1 << bits;
+  INODES_OFFSET = roundUp(SUPER_OFFSET + SUPER_BYTES + DEVICE_SLOT_BYTES, BLOCK);
+  MOST_CHUNK_BITS = bits + 31;
 }
