@@ -69,6 +69,8 @@ export interface AssembleInput {
   readonly vm?: RuntimeOptions['vm'];
   /** With paths relative to the pod's folder. */
   readonly layerTree: (diffId: Digest) => LayerTree;
+  /** The images of volumes of kind `image`, by the volumes' names. */
+  readonly volumeImages?: ReadonlyMap<string, StoredImage>;
 }
 
 /** @throws TspodError 'usage', 'pod', 'not-found' that names the flag or field */
@@ -94,7 +96,22 @@ export function assemblePod(input: AssembleInput): Pod {
     input.podManifest === undefined
       ? partsFromFlags(input)
       : partsFromManifest(input, input.podManifest);
-  return { uuid, options, ...joinParts(input, parts) };
+  return { uuid, options, ...joinParts(input, parts), ...volumeImages(input) };
+}
+
+function volumeImages({ volumeImages: images, layerTree }: AssembleInput) {
+  if (images === undefined || images.size === 0) return {};
+  return {
+    volumeImages: new Map(
+      [...images].map(([name, image]) => [
+        name,
+        {
+          image: imageUse(image),
+          layers: image.record.layers.map(({ diffId }) => layerTree(diffId)),
+        },
+      ]),
+    ),
+  };
 }
 
 /** The surroundings of a pod, which `run-prepared` says anew. @throws TspodError 'usage' */

@@ -18,9 +18,10 @@ import type { LaunchPlan } from '../src/pod/launch-plan.ts';
 import { createPod, type PodHandle } from '../src/pod/lifecycle.ts';
 import type { Pod, PodApp } from '../src/pod/pod.ts';
 import { checkPodName, claimPodName } from '../src/pod/pod-name.ts';
+import { parseVolume } from '../src/pod/volumes.ts';
 import { holdImage } from '../src/store/ensure-layers.ts';
 import { openStore } from '../src/store/store.ts';
-import type { ImageRecord, LayerTree, Lease, Store } from '../src/store/types.ts';
+import type { ImageRecord, LayerTree, Lease, PodImageUse, Store } from '../src/store/types.ts';
 import { faultPoint } from '../src/sys/fault.ts';
 import { overlayUnavailable } from '../src/sys/overlay.ts';
 import { requireRoot } from '../src/sys/privilege.ts';
@@ -100,6 +101,13 @@ async function withFlavor<T>(
     const podManifest =
       args.podManifest === undefined ? undefined : readPodManifest(args.podManifest);
     const named = await manifestImages(context, store, lease, podManifest);
+    const volumeImages = await imagesOfVolumes(
+      context,
+      store,
+      lease,
+      [...args.volumes.map(parseVolume), ...(podManifest?.volumes ?? [])],
+      args,
+    );
     const uuid = newUuid();
     // A pod that is only prepared learns it when it starts.
     const net = finish === undefined ? args.net : (args.net ?? defaultNet(flavor));
@@ -110,6 +118,7 @@ async function withFlavor<T>(
       images,
       podManifest,
       findImage: id => named.get(id),
+      volumeImages,
       flavor,
       overlay,
       finish: hasNetworks(flavor) ? finish?.(uuid, net) : finish?.(uuid, undefined),
@@ -122,7 +131,9 @@ async function withFlavor<T>(
     flavor.check(pod);
     for (const text of flavor.warnings?.(pod) ?? []) warn(context, `warning: ${text}`);
     const plan = flavor.plan(pod);
-    if (!args.dryRun) for (const { record } of [...images, ...named.values()]) store.touch(record);
+    if (!args.dryRun)
+      for (const { record } of [...images, ...named.values(), ...volumeImages.values()])
+        store.touch(record);
     const { podName, volumeFiles } = args;
     return await use(
       {
@@ -145,13 +156,26 @@ async function withFlavor<T>(
  * overlayfs heeds the attribute on every folder but a layer's root.
  */
 export function withVisibleLayers(pod: Pod, store: Store): Pod {
+  const visible = (image: PodImageUse, layers: readonly LayerTree[]) => {
+    const lowest = image.layers.findLastIndex(diffId => store.layers.root(diffId).opaque);
+    return lowest <= 0 ? layers : layers.slice(lowest);
+  };
   return {
     ...pod,
-    apps: pod.apps.map(app => {
-      const lowest = app.image.layers.findLastIndex(diffId => store.layers.root(diffId).opaque);
-      if (lowest <= 0) return app;
-      return { ...app, rootfs: { ...app.rootfs, layers: app.rootfs.layers.slice(lowest) } };
-    }),
+    apps: pod.apps.map(app => ({
+      ...app,
+      rootfs: { ...app.rootfs, layers: visible(app.image, app.rootfs.layers) },
+    })),
+    ...(pod.volumeImages === undefined
+      ? {}
+      : {
+          volumeImages: new Map(
+            [...pod.volumeImages].map(([name, { image, layers }]) => [
+              name,
+              { image, layers: visible(image, layers) },
+            ]),
+          ),
+        }),
   };
 }
 
@@ -188,6 +212,27 @@ async function resolveImages(
       signature: image.flags.signature,
     });
     images.push({ args: image, ...stored(store, record, name) });
+  }
+  return images;
+}
+
+/** Fetched, verified and leased as an app's image is. */
+async function imagesOfVolumes(
+  context: Context,
+  store: Store,
+  lease: Lease,
+  volumes: readonly Volume[],
+  { pullPolicy }: Pick<PodArgs, 'pullPolicy'>,
+): Promise<ReadonlyMap<string, StoredImage>> {
+  const images = new Map<string, StoredImage>();
+  for (const { name, kind, source } of volumes) {
+    if (kind !== 'image' || source === undefined) continue;
+    const { image, name: called } = await fetchImage(context, store, source, {
+      pullPolicy,
+      lease,
+      signature: undefined,
+    });
+    images.set(name, stored(store, image, called));
   }
   return images;
 }

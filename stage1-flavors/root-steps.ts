@@ -6,7 +6,10 @@ import type { PodApp } from '../src/pod/pod.ts';
  * Layers in EROFS form are mounted only for as long as the overlay needs to take hold of them: what a pod
  * sees in its mount table is one overlay.
  */
-export function rootSteps({ root, rootfs }: Pick<PodApp, 'root' | 'rootfs'>): readonly Step[] {
+export function rootSteps(
+  { root, rootfs }: Pick<PodApp, 'root' | 'rootfs'>,
+  folder = 'layers',
+): readonly Step[] {
   if (rootfs.kind === 'copy') return [['bind-root', root]];
   const lower: string[] = [];
   const mounts: Step[] = [];
@@ -16,7 +19,7 @@ export function rootSteps({ root, rootfs }: Pick<PodApp, 'root' | 'rootfs'>): re
       lower.push(layer.path);
       continue;
     }
-    const place = `layers/${index}`;
+    const place = `${folder}/${index}`;
     lower.push(place);
     mounts.push(['erofs', place, layer.meta, layer.tar, layer.by]);
     unmounts.push(['unmount', place]);

@@ -5,8 +5,9 @@
 import type { Volume } from '../src/image/appc.ts';
 import { normalized } from '../src/image/convert.ts';
 import type { Step } from '../src/pod/launch-plan.ts';
-import type { PodApp } from '../src/pod/pod.ts';
+import type { Pod, PodApp, VolumeImage } from '../src/pod/pod.ts';
 import { whyBadTarget } from '../src/pod/volumes.ts';
+import { rootSteps } from './root-steps.ts';
 
 /** As Docker and podman: one that the image lacks is made, in a volume too. */
 export function workingDirectory({ app }: PodApp, root: string): readonly Step[] {
@@ -37,7 +38,10 @@ export function ownFolders({ app, mounts, readOnlyRootFs }: PodApp, root: string
 export function holdVolume(volume: Volume, slot: string): readonly Step[] {
   switch (volume.kind) {
     case 'tmpfs':
+    case 'image':
       return [];
+    case 'device':
+      return [['hold', slot, volume.source ?? '', 'single']];
     case 'empty':
       return [['hold', slot, `sharedVolumes/${volume.name}`, 'single']];
     case 'host':
@@ -47,12 +51,39 @@ export function holdVolume(volume: Volume, slot: string): readonly Step[] {
   }
 }
 
+/**
+ * Another image's root file system, read-only: an overlay as an app's is, with an upper layer that stays empty.
+ * @param folder where it is put together, relative to the pod's folder
+ */
+function imageSteps({ layers }: VolumeImage, folder: string): readonly Step[] {
+  const place = `${folder}/root`;
+  const parts = ['root', 'upper', 'work', 'layers'].map(
+    (name): Step => ['folder', '.', `/${folder}/${name}`, '0755'],
+  );
+  const rootfs = {
+    kind: 'overlay',
+    layers,
+    upper: `${folder}/upper`,
+    work: `${folder}/work`,
+  } as const;
+  return [...parts, ...rootSteps({ root: place, rootfs }, `${folder}/layers`)];
+}
+
+/** @param image of a volume of kind `image`, and where it may be put together */
 export function placeVolume(
   volume: Volume,
   path: string,
   slot: string,
   root: string,
+  image?: { readonly made: VolumeImage | undefined; readonly folder: string },
 ): readonly Step[] {
+  if (volume.kind === 'image') {
+    if (image?.made === undefined) throw new Error(`volume ${volume.name} has no image`);
+    return [
+      ...imageSteps(image.made, image.folder),
+      ['bind', `${image.folder}/root`, root, path, 'ro', 'nodev', 'private'],
+    ];
+  }
   if (volume.kind === 'tmpfs') {
     const options = [
       `mode=${volume.mode ?? '0755'}`,
@@ -68,4 +99,12 @@ export function placeVolume(
     ...(volume.propagation === undefined ? [] : [volume.propagation]),
   ];
   return [['attach', slot, root, path, ...flags]];
+}
+
+/** What `placeVolume` needs to know of an app's mount. */
+export function imageOf(pod: Pod, app: PodApp, volume: Volume, index: number) {
+  return {
+    made: pod.volumeImages?.get(volume.name),
+    folder: `imageVolumes/${app.name}/${index}`,
+  };
 }

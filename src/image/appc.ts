@@ -49,11 +49,11 @@ export interface App {
   readonly userLabels?: Readonly<Record<string, string>>;
 }
 
-/** A pod's volume. `tmpfs` and `propagation` go beyond appc; a reader that knows only appc refuses them. */
+/** A pod's volume. `tmpfs`, `image`, `device` and `propagation` go beyond appc; a reader that knows only appc refuses them. */
 export interface Volume {
   readonly name: string;
-  readonly kind: 'host' | 'empty' | 'tmpfs';
-  /** host only: absolute path */
+  readonly kind: 'host' | 'empty' | 'tmpfs' | 'image' | 'device';
+  /** host and device: absolute path; image: what `fetch` takes */
   readonly source?: string;
   readonly readOnly?: boolean;
   /** host only: whether mounts below the source come along; the flavor has the default */

@@ -29,7 +29,7 @@ import {
 import { dirname, join } from 'node:path';
 import { errnoOf, systemError, TspodError } from '../errors.ts';
 import { isDigest } from '../image/digest.ts';
-import type { PodImageUse } from '../store/types.ts';
+import type { LayerTree, PodImageUse } from '../store/types.ts';
 import { isVerdict } from '../store/verdict.ts';
 import { encodePlan, type LaunchPlan, type Step } from './launch-plan.ts';
 import { parsePodManifest } from './manifest.ts';
@@ -53,12 +53,19 @@ export function writePod(dir: string, pod: Pod, flavor: string): void {
   try {
     mkdirSync(join(dir, STATUS_FOLDER), { recursive: true, mode: 0o755 });
     for (const app of pod.apps) writeAppFolders(dir, app);
+    for (const [name, { image }] of pod.volumeImages ?? [])
+      writeImageUse(dir, volumeEntry(name), image);
     writeManifest(dir, pod);
     writeRuntimeConfig(dir, pod);
     symlinkSync(flavor, join(dir, 'flavor'));
   } catch (error) {
     throw systemError(`pod ${pod.uuid}: can't write its folder`, error);
   }
+}
+
+/** Beside the apps' folders in appsinfo; no app has such a name. */
+function volumeEntry(volume: string): string {
+  return `.volume-${volume}`;
 }
 
 /** The folders of one app, and what it uses of the store. */
@@ -87,6 +94,13 @@ export function writeRuntimeConfig(dir: string, pod: Pod): void {
     version: CONFIG_VERSION,
     options: pod.options,
     rootfs: Object.fromEntries(pod.apps.map(app => [app.name, app.rootfs])),
+    ...(pod.volumeImages === undefined
+      ? {}
+      : {
+          volumeImages: Object.fromEntries(
+            [...pod.volumeImages].map(([name, { layers }]) => [name, layers]),
+          ),
+        }),
   };
   replaceFile(join(dir, 'runtime-config'), JSON.stringify(config));
 }
@@ -155,7 +169,19 @@ export function readPod(dir: string, uuid: string): Pod {
       ).placed,
     };
   });
-  return { uuid, manifest, apps, options: config.options };
+  const volumeImages = new Map(
+    [...config.volumeImages].map(([name, layers]) => [
+      name,
+      { image: readImageUse(dir, volumeEntry(name), uuid), layers },
+    ]),
+  );
+  return {
+    uuid,
+    manifest,
+    apps,
+    options: config.options,
+    ...(volumeImages.size === 0 ? {} : { volumeImages }),
+  };
 }
 
 /** @throws TspodError 'pod' when the file is missing or malformed. */
@@ -201,7 +227,11 @@ function read(dir: string, name: string, uuid: string): Uint8Array {
 function parseRuntimeConfig(
   bytes: Uint8Array,
   uuid: string,
-): { readonly options: RuntimeOptions; readonly rootfs: ReadonlyMap<string, RootFs> } {
+): {
+  readonly options: RuntimeOptions;
+  readonly rootfs: ReadonlyMap<string, RootFs>;
+  readonly volumeImages: ReadonlyMap<string, readonly LayerTree[]>;
+} {
   const value = parseJson(bytes);
   if (!isRecord(value) || value.version !== CONFIG_VERSION) {
     throw new TspodError('pod', `pod ${uuid}: its runtime-config is of another version of tspod`, {
@@ -215,8 +245,14 @@ function parseRuntimeConfig(
     if (!isRootFs(entry)) throw damaged();
     rootfs.set(app, entry);
   }
+  const volumeImages = new Map<string, readonly LayerTree[]>();
+  if (value.volumeImages !== undefined && !isRecord(value.volumeImages)) throw damaged();
+  for (const [name, layers] of Object.entries(value.volumeImages ?? {})) {
+    if (!Array.isArray(layers) || !layers.every(isLayerTree)) throw damaged();
+    volumeImages.set(name, layers);
+  }
   if (!isRuntimeOptions(value.options)) throw damaged();
-  return { options: value.options, rootfs };
+  return { options: value.options, rootfs, volumeImages };
 }
 
 function isRootFs(value: unknown): value is RootFs {
@@ -228,7 +264,7 @@ function isRootFs(value: unknown): value is RootFs {
   );
 }
 
-function isLayerTree(value: unknown): boolean {
+function isLayerTree(value: unknown): value is LayerTree {
   if (!isRecord(value)) return false;
   if (value.form === 'directory') return typeof value.path === 'string';
   return (

@@ -22,7 +22,7 @@ import { readIsolation } from './isolators.ts';
 import { JsonReader } from './json-reader.ts';
 import { isMutable } from './mutable.ts';
 import { isAcName } from './names.ts';
-import { whyBadTarget, whyBadVolume } from './volumes.ts';
+import { VOLUME_KINDS, whyBadTarget, whyBadVolume } from './volumes.ts';
 
 export const POD_MANIFEST_MAX_BYTES = 4 * 1024 * 1024;
 const MAX_APPS = 256;
@@ -137,7 +137,7 @@ function readVolume(reader: JsonReader): Volume {
   const object = reader.object();
   const volume: Volume = {
     name: object.get('name').text(),
-    kind: object.get('kind').oneOf(['host', 'empty', 'tmpfs']),
+    kind: object.get('kind').oneOf(VOLUME_KINDS),
     ...object.optional('source', field => field.textWithoutNul()),
     ...object.optional('readOnly', field => field.boolean()),
     ...object.optional('recursive', field => field.boolean()),

@@ -111,11 +111,19 @@ export interface RuntimeOptions {
   readonly debug: boolean;
 }
 
+export interface VolumeImage {
+  readonly image: PodImageUse;
+  /** As in RootFs. */
+  readonly layers: readonly LayerTree[];
+}
+
 export interface Pod {
   readonly uuid: string;
   readonly manifest: PodManifest;
   readonly apps: readonly PodApp[];
   readonly options: RuntimeOptions;
+  /** What volumes of kind `image` are made of, by their names. */
+  readonly volumeImages?: ReadonlyMap<string, VolumeImage>;
   /** Of flavor kvm, once its networks are there. */
   readonly interfaces?: readonly MachineInterface[];
 }

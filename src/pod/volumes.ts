@@ -5,7 +5,7 @@
  * A host source is resolved once, here: what is checked is what is mounted (CVE-2024-1753). A target is
  * text until the launcher resolves it inside the app's root.
  */
-import { realpathSync } from 'node:fs';
+import { realpathSync, statSync } from 'node:fs';
 import { errnoOf, reasonOf, TspodError } from '../errors.ts';
 import type { Mount, MountPoint, Volume } from '../image/appc.ts';
 import { isCleanAbsolute, MAX_ID, normalized } from '../image/convert.ts';
@@ -19,9 +19,8 @@ export function parseVolume(text: string): Volume {
   if (!isAcName(name)) throw bad(`"${name}" is not a volume's name`);
   const fields = fieldsOf(words, bad);
   const kind = fields.get('kind');
-  if (kind === undefined) throw bad('it has no kind=host|empty|tmpfs');
-  if (kind !== 'host' && kind !== 'empty' && kind !== 'tmpfs')
-    throw bad(`unknown volume kind "${kind}"`);
+  if (kind === undefined) throw bad(`it has no kind=${VOLUME_KINDS.join('|')}`);
+  if (!isKind(kind)) throw bad(`unknown volume kind "${kind}"`);
   const allowed = ALLOWED[kind];
   for (const key of fields.keys()) {
     if (!KEYS.has(key)) throw bad(`unknown volume parameter "${key}"`);
@@ -54,10 +53,18 @@ export function parseVolume(text: string): Volume {
   return volume;
 }
 
+export const VOLUME_KINDS = ['host', 'empty', 'tmpfs', 'image', 'device'] as const;
+
+function isKind(kind: string): kind is Volume['kind'] {
+  return VOLUME_KINDS.some(one => one === kind);
+}
+
 const ALLOWED: Readonly<Record<Volume['kind'], ReadonlySet<string>>> = {
   host: new Set(['kind', 'source', 'readOnly', 'recursive', 'propagation']),
   empty: new Set(['kind', 'readOnly', 'mode', 'uid', 'gid']),
   tmpfs: new Set(['kind', 'readOnly', 'mode', 'uid', 'gid', 'size']),
+  image: new Set(['kind', 'source', 'readOnly']),
+  device: new Set(['kind', 'source', 'readOnly']),
 };
 const KEYS: ReadonlySet<string> = new Set(Object.values(ALLOWED).flatMap(keys => [...keys]));
 
@@ -65,6 +72,7 @@ const KEYS: ReadonlySet<string> = new Set(Object.values(ALLOWED).flatMap(keys =>
 export function whyBadVolume(volume: Volume): string | undefined {
   const { kind, source, mode, uid, gid, size } = volume;
   if (!isAcName(volume.name)) return `"${volume.name.slice(0, 100)}" is not a volume's name`;
+  if (kind === 'image' || kind === 'device') return whyBadThing(volume);
   if (kind === 'host') {
     if (source === undefined || source === '') return 'kind=host needs a source';
     if (!source.startsWith('/')) return `source "${source}" is not an absolute path`;
@@ -93,14 +101,32 @@ export function whyBadVolume(volume: Volume): string | undefined {
   return undefined;
 }
 
+function whyBadThing({ kind, source, readOnly, ...rest }: Volume): string | undefined {
+  if (source === undefined || source === '') return `kind=${kind} needs a source`;
+  if (source.includes('\0')) return 'source has a NUL byte';
+  for (const key of ['recursive', 'propagation', 'mode', 'uid', 'gid', 'size'] as const)
+    if (rest[key] !== undefined) return `${key} can't be given with kind=${kind}`;
+  if (kind === 'image')
+    return readOnly === false ? 'a volume of kind=image is always read-only' : undefined;
+  if (!source.startsWith('/dev/')) return `source "${source}" is not a device in /dev`;
+  return readOnly === true
+    ? "readOnly can't be kept with kind=device: a mount does not stop writing to a device"
+    : undefined;
+}
+
 /**
- * Resolves a host volume's source, once.
+ * Resolves the source of a host volume or device, once.
  * @throws TspodError 'pod' "Failed to stat PATH: …" as rkt says it
  */
 export function resolveSource(volume: Volume): Volume {
-  if (volume.source === undefined) return volume;
+  if (volume.source === undefined || volume.kind === 'image') return volume;
   try {
-    return { ...volume, source: realpathSync(volume.source) };
+    const source = realpathSync(volume.source);
+    if (volume.kind === 'device') {
+      const stat = statSync(source);
+      if (!stat.isCharacterDevice() && !stat.isBlockDevice()) throw new Error('it is no device');
+    }
+    return { ...volume, source };
   } catch (error) {
     const why = errnoOf(error) === 'ENOENT' ? 'No such file or directory' : reasonOf(error);
     throw new TspodError('pod', `Failed to stat ${volume.source}: ${why}`, {

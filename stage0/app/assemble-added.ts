@@ -40,6 +40,13 @@ export function withAddedApp(input: AddedInput): { readonly pod: Pod; readonly a
       hint: 'give this one a name of its own with --name',
     });
   }
+  const late = added.find(({ volume: { kind } }) => kind === 'image' || kind === 'device');
+  if (late !== undefined) {
+    throw new TspodError(
+      'unsupported',
+      `--mnt-volume: kind=${late.volume.kind} can't come into a pod that runs`,
+    );
+  }
   const volumes = [...pod.manifest.volumes, ...added.map(({ volume }) => volume)];
   const twice = volumes.find(({ name }, at) => volumes.findIndex(v => v.name === name) !== at);
   if (twice !== undefined)

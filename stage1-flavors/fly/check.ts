@@ -2,6 +2,7 @@
  * What fly refuses, by name, before anything is written. fly has the host's network, IPC, host name,
  * processes and users; whoever asks for one of his own must learn that he does not get it.
  */
+import { existsSync } from 'node:fs';
 import type { Pod, PodApp } from '../../src/pod/pod.ts';
 import { PROBES_ANNOTATION } from '../../src/pod/probes.ts';
 import { STREAMS, streamAnnotation } from '../../src/pod/streams.ts';
@@ -86,6 +87,17 @@ export function check(pod: Pod): void {
   const foreign = annotations.find(({ name }) => name.startsWith('coreos.com/rkt/'));
   if (foreign !== undefined)
     throw unsupported(`annotation ${foreign.name}: fly can't do what it asks for`);
+  // The mount point would be made there, and stay.
+  const outside = app.mounts.find(
+    ({ path }) => /^\/(?:dev|sys)(?:\/|$)/.test(path) && !existsSync(path),
+  );
+  if (outside !== undefined) {
+    const tree = outside.path.split('/')[1];
+    throw unsupported(
+      `volume "${outside.volume.name}": ${outside.path} lies in the host's /${tree}, which fly's apps have`,
+      'mount it elsewhere, or use --stage1-name=nspawn',
+    );
+  }
   if (app.mounts.length > MAX_MOUNTS) {
     throw unsupported(
       `app "${app.name}": ${app.mounts.length} mounts are over the limit of ${MAX_MOUNTS}`,

@@ -10,7 +10,7 @@ import type { Pod, PodApp } from '../../src/pod/pod.ts';
 import { isolationOf } from '../isolation.ts';
 import { nameFiles } from '../name-files.ts';
 import { rootSteps } from '../root-steps.ts';
-import { holdVolume, ownFolders, placeVolume, workingDirectory } from '../volume-steps.ts';
+import { holdVolume, imageOf, ownFolders, placeVolume, workingDirectory } from '../volume-steps.ts';
 import { planCgroups } from './cgroups.ts';
 
 /** Of the host, wholly visible in every fly pod. */
@@ -57,7 +57,9 @@ export function launchSteps(pod: Pod, app: PodApp): readonly Step[] {
     ['tmpfs', app.root, '/tmp', 'mode=1777'],
     ...network.place,
     ['symlink', app.root, '/etc/mtab', '../proc/self/mounts', 'if-missing'],
-    ...held.flatMap(({ volume, path, slot }) => placeVolume(volume, path, slot, app.root)),
+    ...held.flatMap(({ volume, path, slot }, index) =>
+      placeVolume(volume, path, slot, app.root, imageOf(pod, app, volume, index)),
+    ),
     ...notifySocket(app.root),
     ...workingDirectory(app, app.root),
     ...(app.readOnlyRootFs ? ([['readonly-root', app.root]] satisfies Step[]) : []),

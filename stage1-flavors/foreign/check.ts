@@ -27,8 +27,8 @@ export function check(pod: Pod): void {
   if (options.mdsRegister) throw unsupported('--mds-register: there is no metadata service');
   for (const volume of manifest.volumes) {
     const beyond = (['propagation', 'size'] as const).find(key => volume[key] !== undefined);
-    if (volume.kind === 'tmpfs' || beyond !== undefined) {
-      const what = beyond ?? 'kind=tmpfs';
+    if (!['host', 'empty'].includes(volume.kind) || beyond !== undefined) {
+      const what = beyond ?? `kind=${volume.kind}`;
       throw unsupported(`volume "${volume.name}": stage1 images know no ${what}`);
     }
   }

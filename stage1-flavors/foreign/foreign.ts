@@ -46,7 +46,7 @@ function plan(pod: Pod): LaunchPlan {
       : ([['supervise', '-', 'pod', ...options.finish]] satisfies Step[])),
     ['unshare', 'mount'],
     ['propagation', '/', 'rslave'],
-    ...pod.apps.flatMap(rootSteps),
+    ...pod.apps.flatMap(app => rootSteps(app)),
     ...pod.apps.map(
       ({ root }): Step => ['symlink', root, '/etc/mtab', '../proc/self/mounts', 'if-missing'],
     ),

@@ -17,5 +17,11 @@ export function check(pod: Pod): void {
       "a pod whose apps come while it runs: a machine can't get new disks",
       'use --stage1-name=nspawn',
     );
+  const device = manifest.volumes.find(({ kind }) => kind === 'device');
+  if (device !== undefined)
+    throw unsupported(
+      `volume "${device.name}": a machine can't have a device of the host`,
+      'use --stage1-name=nspawn',
+    );
   checkPod(pod);
 }

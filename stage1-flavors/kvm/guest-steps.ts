@@ -66,7 +66,8 @@ function appTree(pod: Pod, app: PodApp, layout: Layout): readonly Step[] {
     if (source !== undefined) steps.push(['hold', slot, source, 'single']);
     // What the mounts of the host do with each other is theirs.
     const { propagation: _, ...rest } = volume;
-    steps.push(...placeVolume(rest, path, slot, root));
+    if (rest.kind === 'image') steps.push(['attach', slot, root, path, 'ro', 'nodev']);
+    else steps.push(...placeVolume(rest, path, slot, root));
   }
   const hostname = pod.options.hostname ?? `rkt-${pod.uuid}`;
   steps.push(['file', root, '/etc/hostname', '0644', `${hostname}\n`, 'if-missing']);

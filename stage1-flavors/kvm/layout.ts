@@ -5,7 +5,7 @@
 import { dirname, join } from 'node:path';
 import type { Step } from '../../src/pod/launch-plan.ts';
 import type { Pod } from '../../src/pod/pod.ts';
-import { holdVolume } from '../volume-steps.ts';
+import { holdVolume, imageOf, placeVolume } from '../volume-steps.ts';
 import { SHARE } from './places.ts';
 
 /** A machine has 24 devices, some of which are others. What is beyond is served as folders. */
@@ -77,8 +77,17 @@ export function planLayout(pod: Pod): Layout {
       }),
     );
   }
-  for (const { volume } of pod.apps.flatMap(app => app.mounts)) {
+  for (const [index, { volume, app }] of pod.apps
+    .flatMap(app => app.mounts.map(({ volume }) => ({ volume, app })))
+    .entries()) {
     if (volume.kind === 'tmpfs' || volumes.has(volume.name)) continue;
+    if (volume.kind === 'image') {
+      const name = `volumes/${volumes.size}`;
+      const image = imageOf(pod, app, volume, index);
+      shares.push({ hold: [], place: placeVolume(volume, `/${name}`, '0', SHARE, image) });
+      volumes.set(volume.name, `${SHARE}/${name}`);
+      continue;
+    }
     const number = String(slot++);
     const name = `volumes/${volumes.size}`;
     shares.push({

@@ -54,6 +54,11 @@ const MASKED = [
   '/sys/power',
 ];
 
+/** Where systemd-nspawn puts the device of a volume. */
+export function deviceInside(volume: string): string {
+  return `/dev/volume-${volume}`;
+}
+
 const TREES = ['proc', 'sys'];
 
 /** @param appPlan the name of stage2's plan */
@@ -73,6 +78,9 @@ export function appLaunchSteps(pod: Pod, app: PodApp, appPlan = 'app-plan'): rea
     ...SHARED_DEVICES.map((name): Step => ['bind', `/dev/${name}`, root, `/dev/${name}`]),
     ...DEVICE_LINKS.map(
       ([name, target]): Step => ['symlink', root, `/dev/${name}`, target, 'if-missing'],
+    ),
+    ...app.mounts.flatMap(({ volume, path }): readonly Step[] =>
+      volume.kind === 'device' ? [['bind', deviceInside(volume.name), root, path]] : [],
     ),
     ...(taken.has('/tmp') ? [] : ([['tmpfs', root, '/tmp', 'mode=1777']] satisfies Step[])),
     ...(pod.options.insecure.paths

@@ -53,7 +53,12 @@ export function checkPod(pod: Pod): void {
       if (handlers.filter(handler => handler.name === name).length > 1)
         throw unsupported(`event handler ${name} of ${what}: there are two of them`);
     }
-    for (const { path } of app.mounts) {
+    for (const { volume, path } of app.mounts) {
+      if (volume.kind === 'device' && !/^\/(?:proc|sys)(?:\/|$)/.test(path) && path !== '/dev') {
+        if (isMutable(manifest))
+          throw unsupported(`volume "${volume.name}": a device can't come into a running pod`);
+        continue;
+      }
       if (OWN_TREES.some(tree => path === tree || path.startsWith(`${tree}/`)))
         throw unsupported(
           `${what}: a volume on ${path} lies in a tree of the kernel's or the pod's`,

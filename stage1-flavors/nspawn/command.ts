@@ -6,6 +6,7 @@ import { netnsPath, wantsNetworks } from '../../src/pod/net-request.ts';
 import type { Pod } from '../../src/pod/pod.ts';
 import { inheritsAny, streamModes } from '../../src/pod/streams.ts';
 import { annotationsOf } from '../isolation.ts';
+import { deviceInside } from './app-plans.ts';
 import { hostPlace, type Place } from './host.ts';
 import { confinedIsolation } from './isolation.ts';
 import { TREE } from './stage1-tree.ts';
@@ -42,6 +43,7 @@ export function nspawnCommand(pod: Pod): readonly string[] {
     `--uuid=${pod.uuid}`,
     ...capabilities(pod),
     ...network(pod),
+    ...devices(pod),
     '--link-journal=no',
     '--resolv-conf=off',
     '--timezone=off',
@@ -58,6 +60,27 @@ export function nspawnCommand(pod: Pod): readonly string[] {
 function network({ uuid, options: { net } }: Pod): readonly string[] {
   if (net === 'host') return [];
   return [wantsNetworks(net) ? `--network-namespace-path=${netnsPath(uuid)}` : '--private-network'];
+}
+
+/** Only those apps see them whose plan binds them. */
+function devices(pod: Pod): readonly string[] {
+  const found = new Map(
+    pod.apps.flatMap(({ mounts }) =>
+      mounts
+        .filter(({ volume }) => volume.kind === 'device')
+        .map(({ volume }) => [volume.name, volume.source ?? ''] as const),
+    ),
+  );
+  return [...found].flatMap(([name, source]) => [
+    `--bind=${escaped(source)}:${deviceInside(name)}`,
+    // A scope of its own has systemd's closed policy.
+    ...(hostPlace() === 'scope' ? [`--property=DeviceAllow=${source} rwm`] : []),
+  ]);
+}
+
+/** systemd-nspawn(1), "--bind=": a colon or a backslash in a path. */
+function escaped(path: string): string {
+  return path.replace(/[\\:]/g, '\\$&');
 }
 
 /** Without systemd there is nobody to register with, and the pod stays in the cgroup that it was started in. */

@@ -8,7 +8,7 @@ import type { Step } from '../../src/pod/launch-plan.ts';
 import type { Pod, PodApp } from '../../src/pod/pod.ts';
 import { nameFiles } from '../name-files.ts';
 import { rootSteps } from '../root-steps.ts';
-import { holdVolume, ownFolders, placeVolume } from '../volume-steps.ts';
+import { holdVolume, imageOf, ownFolders, placeVolume } from '../volume-steps.ts';
 import { planCgroups } from './cgroups.ts';
 import { nspawnCommand, usesCaller } from './command.ts';
 import { hasJournal, JOURNAL_SOCKET } from './host.ts';
@@ -76,9 +76,13 @@ export function appTree(
   const hold: Step[] = [...names.hold];
   const place: Step[] = [...rootSteps(app), ...ownFolders(app, app.root), ...names.place];
   place.push(['symlink', app.root, '/etc/mtab', '../proc/self/mounts', 'if-missing']);
-  for (const { volume, path } of app.mounts) {
+  for (const [index, { volume, path }] of app.mounts.entries()) {
+    // systemd-nspawn puts devices into the pod's own /dev, and the app's plan takes them from there.
+    if (volume.kind === 'device') continue;
     hold.push(...holdVolume(volume, String(slot)));
-    place.push(...placeVolume(volume, path, String(slot), app.root));
+    place.push(
+      ...placeVolume(volume, path, String(slot), app.root, imageOf(pod, app, volume, index)),
+    );
     slot += 1;
   }
   place.push(...hostname(pod, app));

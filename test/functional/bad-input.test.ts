@@ -190,8 +190,8 @@ describe('pods', () => {
     refused(await use.box.run(['run', fromLayout('busybox'), '--exec=/bin/absent']), '/bin/absent');
   });
 
-  test('a flavor that is not in this version, and options that fly can’t honour', async () => {
-    refused(await use.box.run(['run', '--stage1-name=kvm', fromLayout('busybox')]), 'kvm');
+  test('a flavor that does not exist, and options that fly can’t honour', async () => {
+    refused(await use.box.run(['run', '--stage1-name=xen', fromLayout('busybox')]), 'xen');
     refused(
       await use.box.run(['run', '--private-users', fromLayout('busybox')]),
       /user namespace|private-users/,
