@@ -1,17 +1,33 @@
 /**
- * EROFS on disk, as far as we write it: little-endian, blocks of 512 bytes so that a tar's data is
- * addressable. Linux fs/erofs/erofs_fs.h; docs/erofs.md.
+ * EROFS on disk, as far as we write it: little-endian, in one of two shapes. Linux fs/erofs/erofs_fs.h;
+ * docs/erofs.md.
  */
 
-/** Log2 of the block size. 512 is what a tar needs; Linux 6.4 and later mount it. */
-export let BLOCK_BITS = 9;
-export let BLOCK = 1 << BLOCK_BITS;
+export interface Shape {
+  /** Log2 of the block size. */
+  readonly blockBits: number;
+  readonly block: number;
+  /** Whether the image has the data of files; else a tar has it, which is another device. */
+  readonly hasData: boolean;
+}
+
+/** Data in a tar is addressable by blocks of 512 bytes; Linux 6.4 and later mount them. */
+export const TAR_INDEX: Shape = { blockBits: 9, block: 512, hasData: false };
+/** What every Linux that has EROFS mounts, from a file or a disk. */
+export const SELF_CONTAINED: Shape = { blockBits: 12, block: 4096, hasData: true };
+
+/** What data in a tar is aligned to. */
+export const TAR_BLOCK = 512;
 
 export const SUPER_OFFSET = 1024;
 const SUPER_BYTES = 128;
 const DEVICE_SLOT_BYTES = 128;
-/** Where inodes begin: in the block after superblock and device table. */
-export let INODES_OFFSET = roundUp(SUPER_OFFSET + SUPER_BYTES + DEVICE_SLOT_BYTES, BLOCK);
+
+/** Where inodes begin: behind the superblock, or in the block after the device table. */
+export function inodesOffset({ block, hasData }: Shape): number {
+  if (hasData) return SUPER_OFFSET + SUPER_BYTES;
+  return roundUp(SUPER_OFFSET + SUPER_BYTES + DEVICE_SLOT_BYTES, block);
+}
 
 const MAGIC = 0xe0f5e1e2;
 /** Times of inodes are of modification. No checksum flag: readers before 2025 count it wrongly for small blocks. */
@@ -29,8 +45,6 @@ export const FLAT_PLAIN = 0;
 export const FLAT_INLINE = 2;
 export const CHUNK_BASED = 4;
 
-/** Largest chunk: 5 bits of a chunk format count from the block size. */
-export let MOST_CHUNK_BITS = BLOCK_BITS + 31;
 export const CHUNK_INDEX = 8;
 const CHUNK_INDEXES = 0x20;
 /** The address of a chunk that is a hole, and of an inode without data. */
@@ -68,8 +82,13 @@ export function encodeDevice(major: number, minor: number): number {
 }
 
 /** The chunk format of an inode whose chunks have 2^bits bytes and indexes that name a device. */
-export function chunkFormat(bits: number): number {
-  return (bits - BLOCK_BITS) | CHUNK_INDEXES;
+export function chunkFormat(bits: number, { blockBits }: Shape): number {
+  return (bits - blockBits) | CHUNK_INDEXES;
+}
+
+/** Largest chunk: 5 bits of a chunk format count from the block size. */
+export function mostChunkBits({ blockBits }: Shape): number {
+  return blockBits + 31;
 }
 
 /** A signed 64-bit number that is exact as a double. */
@@ -79,11 +98,14 @@ export function write64(into: Buffer, value: number, at: number): void {
 }
 
 export interface Superblock {
+  readonly shape: Shape;
+  /** Whether any inode has chunks. */
+  readonly hasChunks: boolean;
   readonly rootNid: number;
   readonly inodes: number;
   /** The modification time of compact inodes. */
   readonly time: Time;
-  /** Blocks of the image, and of the device with the data. */
+  /** Blocks of the image, and of the tar. */
   readonly blocks: number;
   readonly deviceBlocks: number;
   readonly xattrBlock: number;
@@ -95,13 +117,14 @@ export interface Time {
   readonly nsec: number;
 }
 
-/** The image's first bytes, up to INODES_OFFSET. */
+/** The image's first bytes, up to the inodes. */
 export function encodeHead(superblock: Superblock): Buffer {
-  const head = Buffer.alloc(INODES_OFFSET);
+  const { shape } = superblock;
+  const head = Buffer.alloc(inodesOffset(shape));
   const at = SUPER_OFFSET;
   head.writeUInt32LE(MAGIC, at);
   head.writeUInt32LE(COMPAT_MTIME, at + 8);
-  head.writeUInt8(BLOCK_BITS, at + 12);
+  head.writeUInt8(shape.blockBits, at + 12);
   head.writeUInt16LE(superblock.rootNid, at + 14);
   write64(head, superblock.inodes, at + 16);
   write64(head, superblock.time.sec, at + 24);
@@ -110,7 +133,9 @@ export function encodeHead(superblock: Superblock): Buffer {
   head.writeUInt32LE(0, at + 40); // metadata begins at block 0
   head.writeUInt32LE(superblock.xattrBlock, at + 44);
   head.set(superblock.uuid, at + 48);
-  head.writeUInt32LE(INCOMPAT_CHUNKED_FILE | INCOMPAT_DEVICE_TABLE, at + 80);
+  const chunks = superblock.hasChunks ? INCOMPAT_CHUNKED_FILE : 0;
+  head.writeUInt32LE(shape.hasData ? chunks : chunks | INCOMPAT_DEVICE_TABLE, at + 80);
+  if (shape.hasData) return head;
   head.writeUInt16LE(1, at + 86); // devices besides the image
   const slot = SUPER_OFFSET + SUPER_BYTES;
   head.writeUInt16LE(slot / DEVICE_SLOT_BYTES, at + 88);
@@ -118,12 +143,4 @@ export function encodeHead(superblock: Superblock): Buffer {
   // where the device would follow the image in one file: both mount as one device, too
   head.writeUInt32LE(superblock.blocks, slot + 68);
   return head;
-}
-
-/** Blocks of 2 to the power of `bits` from here on: once, first of all, in a process that makes such images alone. */
-export function useBlocks(bits: number): void {
-  BLOCK_BITS = bits;
-  BLOCK = 1 << bits;
-  INODES_OFFSET = roundUp(SUPER_OFFSET + SUPER_BYTES + DEVICE_SLOT_BYTES, BLOCK);
-  MOST_CHUNK_BITS = bits + 31;
 }

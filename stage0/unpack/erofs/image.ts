@@ -1,6 +1,6 @@
 /** Writes an image that was laid out, from its first byte to its last, a piece at a time. */
+import { type DataSource, writeData } from './data.ts';
 import {
-  BLOCK,
   CHUNK_BASED,
   CHUNK_INDEX,
   COMPACT_INODE,
@@ -15,6 +15,7 @@ import {
   roundUp,
   S_IFMT,
   SLOT,
+  TAR_BLOCK,
   write64,
 } from './format.ts';
 import {
@@ -26,39 +27,47 @@ import {
   SymlinkInode,
 } from './inodes.ts';
 import { isCompact, type Layout } from './layout.ts';
-import { wholeBits } from './sparse-plan.ts';
+import { Output } from './output.ts';
+import { runs, wholeBits } from './sparse-plan.ts';
 
 /** More than any single record but a chunk table, which is written index by index. */
 export const PIECE = 1024 * 1024;
 /** The device that is the tar; 0 is the image. */
 const TAR = 1;
 
-/**
- * @param deviceBlocks blocks that the tar has
- * @param pieceBytes PIECE; smaller, but over any single record, in tests
- */
+export interface ImageOptions {
+  readonly uuid: Uint8Array;
+  /** Blocks that the tar has; 0 for an image that has its data. */
+  readonly deviceBlocks: number;
+  /** PIECE; smaller, but over any single record, in tests. */
+  readonly pieceBytes: number;
+  /** For an image that has its data. */
+  readonly source?: DataSource;
+}
+
 export function* image(
   layout: Layout,
-  uuid: Uint8Array,
-  deviceBlocks: number,
-  pieceBytes: number,
+  { uuid, deviceBlocks, pieceBytes, source }: ImageOptions,
 ): Generator<Uint8Array, void, undefined> {
   const root = layout.inodes[0];
   if (root === undefined) throw new Error('an image without a root');
+  const { shape } = layout;
   yield encodeHead({
+    shape,
+    hasChunks: !shape.hasData || layout.inodes.some(inode => inode instanceof SparseInode),
     rootNid: root.at / SLOT,
     inodes: layout.inodes.length,
     time: layout.time,
-    blocks: layout.length / BLOCK,
+    blocks: layout.length / shape.block,
     deviceBlocks,
-    xattrBlock: layout.sharedAt / BLOCK,
+    xattrBlock: layout.sharedAt / shape.block,
     uuid,
   });
   const out = new Output(root.at, pieceBytes);
   let number = 0;
   for (const inode of layout.inodes) {
     number += 1;
-    writeInode(out, layout, inode, number);
+    writeInode(out, layout, inode, number, source);
     if (inode instanceof SparseInode) yield* sparseIndexes(out, layout, inode);
     yield* out.full();
   }
@@ -71,62 +80,17 @@ export function* image(
     xattr.write(out.buffer, at);
     yield* out.full();
   }
+  if (source !== undefined) yield* writeData(out, layout, source);
   yield* out.end(layout.length);
 }
 
-/** The piece in hand. Places ascend; what is passed over is zero. */
-class Output {
-  buffer: Buffer;
-  readonly #pieceBytes: number;
-  /** Place of the piece's first byte. */
-  #start: number;
-  #used = 0;
-  #full: Buffer[] = [];
-
-  constructor(start: number, pieceBytes: number) {
-    this.#start = start;
-    this.#pieceBytes = pieceBytes;
-    this.buffer = Buffer.alloc(pieceBytes);
-  }
-
-  /** Makes room for `length` bytes at `place`; returns where that is in `buffer`, which may be a new one. */
-  to(place: number, length: number): number {
-    if (place < this.#start + this.#used) throw new Error('an image is written backwards');
-    if (place + length > this.#start + this.#pieceBytes) this.#next(place);
-    const at = place - this.#start;
-    this.#used = at + length;
-    return at;
-  }
-
-  /** What there is ends at `place`, where the next piece begins. */
-  #next(place: number): void {
-    for (; place - this.#start > this.#pieceBytes; this.#start += this.#pieceBytes) {
-      this.#push(this.#pieceBytes);
-    }
-    this.#push(place - this.#start);
-    this.#start = place;
-    this.#used = 0;
-  }
-
-  #push(length: number): void {
-    if (length === 0) return;
-    this.#full.push(this.buffer.subarray(0, length));
-    this.buffer = Buffer.alloc(this.#pieceBytes);
-  }
-
-  *full(): Generator<Uint8Array, void, undefined> {
-    if (this.#full.length === 0) return;
-    yield* this.#full;
-    this.#full = [];
-  }
-
-  *end(place: number): Generator<Uint8Array, void, undefined> {
-    this.#next(place);
-    yield* this.full();
-  }
-}
-
-function writeInode(out: Output, layout: Layout, inode: Inode, number: number): void {
+function writeInode(
+  out: Output,
+  layout: Layout,
+  inode: Inode,
+  number: number,
+  source: DataSource | undefined,
+): void {
   const compact = isCompact(inode, layout.time);
   const own = compact ? COMPACT_INODE : EXTENDED_INODE;
   const attributes = inode.xattrs?.size ?? 0;
@@ -152,37 +116,54 @@ function writeInode(out: Output, layout: Layout, inode: Inode, number: number): 
     into.writeUInt32LE(inode.nlink, at + 44);
   }
   inode.xattrs?.write(into, at + own);
-  writeBehind(out, inode, inode.at + own + attributes);
+  writeBehind(out, layout, inode, inode.at + own + attributes, source);
 }
 
 /** The data layout, and the 32 bits that say where the data is. */
 function content(layout: Layout, inode: Inode): [dataLayout: number, data: number] {
   if (inode instanceof SpecialInode) return [FLAT_PLAIN, inode.rdev];
   if (inode.size === 0) return [FLAT_PLAIN, NO_ADDRESS];
-  if (inode instanceof FileInode) return [CHUNK_BASED, chunkFormat(wholeBits(inode.size))];
-  if (inode instanceof SparseInode) return [CHUNK_BASED, chunkFormat(inode.plan.chunkBits)];
-  const first = inode.size < BLOCK && inode.isInline ? NO_ADDRESS : firstBlock(layout, inode);
+  const { shape } = layout;
+  if (inode instanceof FileInode && !shape.hasData) {
+    return [CHUNK_BASED, chunkFormat(wholeBits(inode.size), shape)];
+  }
+  if (inode instanceof SparseInode) {
+    return [CHUNK_BASED, chunkFormat(inode.plan.chunkBits, shape)];
+  }
+  const first = inode.size < shape.block && inode.isInline ? NO_ADDRESS : firstBlock(layout, inode);
   return [inode.isInline ? FLAT_INLINE : FLAT_PLAIN, first];
 }
 
-function firstBlock(layout: Layout, inode: Inode): number {
-  return layout.blocksAt / BLOCK + inode.block;
+function firstBlock({ shape, blocksAt, dataAt }: Layout, inode: Inode): number {
+  const isData = inode instanceof FileInode || inode instanceof SparseInode;
+  return (shape.hasData && isData ? dataAt : blocksAt) / shape.block + inode.block;
 }
 
 /** What follows inode and attributes: inline data, or the index of a file's only chunk. */
-function writeBehind(out: Output, inode: Inode, place: number): void {
-  if (inode instanceof FileInode) {
+function writeBehind(
+  out: Output,
+  { shape: { block, hasData } }: Layout,
+  inode: Inode,
+  place: number,
+  source: DataSource | undefined,
+): void {
+  if (inode instanceof FileInode && hasData) {
+    if (!inode.isInline) return;
+    const rest = inode.size % block;
+    const at = out.to(place, rest);
+    source?.read(inode, inode.size - rest, out.buffer.subarray(at, at + rest));
+  } else if (inode instanceof FileInode) {
     if (inode.size === 0) return;
     const at = out.to(roundUp(place, CHUNK_INDEX), CHUNK_INDEX);
-    writeIndex(out.buffer, at, TAR, inode.tarOffset / BLOCK);
+    writeIndex(out.buffer, at, TAR, inode.tarOffset / TAR_BLOCK);
   } else if (inode instanceof SymlinkInode && inode.isInline) {
-    const from = inode.size - (inode.size % BLOCK);
+    const from = inode.size - (inode.size % block);
     const rest = Buffer.from(inode.target.slice(from), 'latin1');
     const at = out.to(place, rest.length);
     out.buffer.set(rest, at);
   } else if (inode instanceof FolderInode && inode.isInline) {
     const rest = inode.sorted.slice(inode.inlineFrom);
-    const at = out.to(place, inode.directoryBytes % BLOCK);
+    const at = out.to(place, inode.directoryBytes % block);
     writeDirents(out.buffer, at, inode, rest);
   }
 }
@@ -202,16 +183,19 @@ function* sparseIndexes(
   const own = isCompact(inode, layout.time) ? COMPACT_INODE : EXTENDED_INODE;
   let place = roundUp(inode.at + own + (inode.xattrs?.size ?? 0), CHUNK_INDEX);
   const chunkBytes = 2 ** chunkBits;
-  const chunkBlocks = chunkBytes / BLOCK;
+  const chunkBlocks = chunkBytes / layout.shape.block;
   let copy = firstBlock(layout, inode);
+  const filled = layout.shape.hasData ? runs(segments, chunkBytes) : undefined;
+  let run = filled?.next().value;
   let segment = 0;
   let tar = inode.plan.tarOffset;
   for (let chunk = 0; chunk < chunks; chunk += 1) {
     const at = out.to(place, CHUNK_INDEX);
     place += CHUNK_INDEX;
     const start = chunk * chunkBytes;
-    if (copied !== undefined) {
-      const has = copied.has(chunk);
+    if (copied !== undefined || filled !== undefined) {
+      if (run !== undefined && chunk > run[1]) run = filled?.next().value;
+      const has = copied?.has(chunk) ?? (run !== undefined && chunk >= run[0]);
       writeIndex(out.buffer, at, 0, has ? copy : NO_ADDRESS);
       if (has) copy += chunkBlocks;
     } else {
@@ -221,7 +205,7 @@ function* sparseIndexes(
       }
       const from = segments[segment] ?? Number.POSITIVE_INFINITY;
       if (start < from) writeIndex(out.buffer, at, 0, NO_ADDRESS);
-      else writeIndex(out.buffer, at, TAR, (tar + start - from) / BLOCK);
+      else writeIndex(out.buffer, at, TAR, (tar + start - from) / TAR_BLOCK);
     }
     yield* out.full();
   }
@@ -233,37 +217,38 @@ function end(segments: readonly number[], at: number): number {
 
 /** Blocks behind the inodes. */
 function writeBlocks(out: Output, layout: Layout, inode: Inode): void {
-  let place = layout.blocksAt + inode.block * BLOCK;
+  const { block } = layout.shape;
+  let place = layout.blocksAt + inode.block * block;
   if (inode instanceof FolderInode) {
-    let block: string[] = [];
+    let names: string[] = [];
     let used = 0;
     const flush = () => {
-      if (block.length === 0) return;
-      const at = out.to(place, BLOCK);
-      writeDirents(out.buffer, at, inode, block);
-      place += BLOCK;
-      block = [];
+      if (names.length === 0) return;
+      const at = out.to(place, block);
+      writeDirents(out.buffer, at, inode, names);
+      place += block;
+      names = [];
       used = 0;
     };
     for (let at = 0; at < inode.inlineFrom; at += 1) {
       const name = inode.sorted[at] ?? '';
-      if (used + DIRENT + name.length > BLOCK) flush();
+      if (used + DIRENT + name.length > block) flush();
       used += DIRENT + name.length;
-      block.push(name);
+      names.push(name);
     }
     flush();
   } else if (inode instanceof SymlinkInode) {
-    const length = inode.isInline ? inode.size - (inode.size % BLOCK) : inode.size;
+    const length = inode.isInline ? inode.size - (inode.size % block) : inode.size;
     const bytes = Buffer.from(inode.target.slice(0, length), 'latin1');
     if (length === 0) return;
     const at = out.to(place, length);
     out.buffer.set(bytes, at);
   } else if (inode instanceof SparseInode) {
     for (const chunk of inode.plan.copied?.values() ?? []) {
-      for (let done = 0; done < chunk.length; done += BLOCK) {
-        const at = out.to(place, BLOCK);
-        out.buffer.set(chunk.subarray(done, done + BLOCK), at);
-        place += BLOCK;
+      for (let done = 0; done < chunk.length; done += block) {
+        const at = out.to(place, block);
+        out.buffer.set(chunk.subarray(done, done + block), at);
+        place += block;
       }
     }
   }

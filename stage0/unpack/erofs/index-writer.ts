@@ -10,8 +10,8 @@ import { TspodError } from '../../../src/errors.ts';
 import { failed, refused } from '../refusal.ts';
 import type { TarEntry, TarHandler } from '../tar-entry.ts';
 import { Budget } from './budget.ts';
+import type { DataSource } from './data.ts';
 import {
-  BLOCK,
   encodeDevice,
   S_IFBLK,
   S_IFCHR,
@@ -19,6 +19,9 @@ import {
   S_IFIFO,
   S_IFLNK,
   S_IFREG,
+  SELF_CONTAINED,
+  TAR_BLOCK,
+  TAR_INDEX,
 } from './format.ts';
 import { image, PIECE } from './image.ts';
 import {
@@ -29,7 +32,7 @@ import {
   SpecialInode,
   SymlinkInode,
 } from './inodes.ts';
-import { layOut } from './layout.ts';
+import { type Layout, layOut } from './layout.ts';
 import { copyData, SparsePlanner } from './sparse-plan.ts';
 import { TreeBuilder } from './tree-builder.ts';
 import { type Attributes, XattrTable } from './xattrs.ts';
@@ -42,6 +45,7 @@ export class ErofsIndexer implements TarHandler {
   readonly #builder: TreeBuilder;
   readonly #xattrs: XattrTable;
   readonly #planner: SparsePlanner;
+  readonly #hasData: boolean;
   /** Whether the data in hand belongs to a file that the layer has. */
   #isWanted = false;
   #sparse: SparseInode | undefined;
@@ -53,9 +57,16 @@ export class ErofsIndexer implements TarHandler {
 
   /**
    * @param options.uuid 16 bytes that the image is to carry; zeros without
+   * @param options.hasData to be finished by `finishWithData`: files' data is to be in the image
    * @param options.memory bound on the memory for names and attributes, in bytes
    */
-  constructor(options: { readonly uuid?: Uint8Array; readonly memory?: number } = {}) {
+  constructor(
+    options: {
+      readonly uuid?: Uint8Array;
+      readonly hasData?: boolean;
+      readonly memory?: number;
+    } = {},
+  ) {
     const uuid = options.uuid ?? new Uint8Array(UUID_BYTES);
     if (uuid.length !== UUID_BYTES) throw new Error('a UUID has 16 bytes');
     this.#uuid = uuid;
@@ -65,7 +76,8 @@ export class ErofsIndexer implements TarHandler {
       describe: (inode, entry) => this.#describe(inode, entry),
     });
     this.#xattrs = new XattrTable(budget);
-    this.#planner = new SparsePlanner(budget);
+    this.#hasData = options.hasData === true;
+    this.#planner = new SparsePlanner(budget, this.#hasData ? SELF_CONTAINED : TAR_INDEX);
   }
 
   /** Members taken, whiteouts included. */
@@ -119,11 +131,31 @@ export class ErofsIndexer implements TarHandler {
    * @throws TspodError 'limit' at once or before the first piece
    */
   finish(tarBytes: number, pieceBytes: number = PIECE): Iterable<Uint8Array> {
+    const layout = this.#layOut(tarBytes, false);
+    const deviceBlocks = Math.ceil(tarBytes / TAR_BLOCK);
+    return image(layout, { uuid: this.#uuid, deviceBlocks, pieceBytes });
+  }
+
+  /**
+   * As `finish`, with the data of files in the image: it needs nothing else, and blocks of 4096 bytes.
+   * @param source is read while the image is taken
+   */
+  finishWithData(
+    tarBytes: number,
+    source: DataSource,
+    pieceBytes: number = PIECE,
+  ): Iterable<Uint8Array> {
+    const layout = this.#layOut(tarBytes, true);
+    return image(layout, { uuid: this.#uuid, deviceBlocks: 0, pieceBytes, source });
+  }
+
+  #layOut(tarBytes: number, hasData: boolean): Layout {
     if (this.#isFinished) throw new Error('this image is finished');
+    if (this.#hasData !== hasData) throw new Error('an image of the other kind was begun');
     this.#isFinished = true;
     if (this.#faults.size > 0) this.#throwFault(this.#builder.root);
-    const layout = layOut(this.#builder.root, this.#xattrs, tarBytes);
-    return image(layout, this.#uuid, Math.ceil(tarBytes / BLOCK), pieceBytes);
+    const shape = hasData ? SELF_CONTAINED : TAR_INDEX;
+    return layOut(this.#builder.root, this.#xattrs, tarBytes, shape);
   }
 
   #inode(entry: TarEntry): Inode {

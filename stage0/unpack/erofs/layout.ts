@@ -1,19 +1,19 @@
 /**
  * Where everything goes in the image: superblock and device table, inodes with what is inline, blocks of
- * large folders, long links and copied data, shared attributes. Folders' inodes come before those of
+ * large folders, long links and copied data, shared attributes, and files' data if it has it. Folders' inodes come before those of
  * what is in them, level by level, so that a folder's entries lie side by side; the root is first, because
  * its number has 16 bits.
  */
 import { TspodError } from '../../../src/errors.ts';
 import { OPAQUE, OPAQUE_VALUE } from '../overlay-xattrs.ts';
 import {
-  BLOCK,
   CHUNK_INDEX,
   COMPACT_INODE,
   DIRENT,
   EXTENDED_INODE,
-  INODES_OFFSET,
+  inodesOffset,
   roundUp,
+  type Shape,
   SLOT,
   type Time,
 } from './format.ts';
@@ -24,23 +24,34 @@ import { SharedArea, type XattrTable } from './xattrs.ts';
 const IMAGE_UNIT = 4096;
 /** Beyond the length of the tar. Every entry takes more of the tar than of the image, tricks excepted. */
 export const MOST_EXTRA_BYTES = 512 * 1024 ** 2;
+/** Of a self-contained image: what does not fill blocks of 4096 bytes may double the tar. */
+const MOST_GROWTH = 2;
+const MOST_BLOCKS = 0xffff_fffe;
 
 export interface Layout {
+  readonly shape: Shape;
   /** In the order of the image. */
   readonly inodes: readonly Inode[];
   readonly time: Time;
   readonly blocksAt: number;
   readonly shared: SharedArea;
   readonly sharedAt: number;
+  /** Where files' data begins. */
+  readonly dataAt: number;
   /** Bytes of the image. */
   readonly length: number;
 }
 
 /**
- * @param tarBytes length of the uncompressed tar
+ * @param tarBytes length of the uncompressed tar, or of what files hold where there is none
  * @throws TspodError 'limit' when the image would be out of proportion
  */
-export function layOut(root: FolderInode, xattrs: XattrTable, tarBytes: number): Layout {
+export function layOut(
+  root: FolderInode,
+  xattrs: XattrTable,
+  tarBytes: number,
+  shape: Shape,
+): Layout {
   const inodes = collect(root);
   const shared = new SharedArea();
   for (const inode of inodes) {
@@ -50,22 +61,29 @@ export function layOut(root: FolderInode, xattrs: XattrTable, tarBytes: number):
     for (const one of inode.xattrs?.members ?? []) one.uses += 1;
   }
   const time = commonTime(inodes);
-  const place = new Place(INODES_OFFSET);
+  const place = new Place(inodesOffset(shape), shape);
   for (const inode of inodes) {
     inode.xattrs?.place(shared);
     place.inode(inode, isCompact(inode, time));
   }
-  const blocksAt = roundUp(place.at, BLOCK);
-  const sharedAt = blocksAt + place.blocks * BLOCK;
-  const length = roundUp(sharedAt + shared.size, IMAGE_UNIT);
-  const bound = tarBytes + MOST_EXTRA_BYTES;
+  const { block, hasData } = shape;
+  const blocksAt = roundUp(place.at, block);
+  const sharedAt = blocksAt + place.blocks * block;
+  const dataAt = roundUp(sharedAt + shared.size, block);
+  const end = hasData ? dataAt + place.dataBlocks * block : sharedAt + shared.size;
+  const length = roundUp(end, IMAGE_UNIT);
+  const bound = (hasData ? MOST_GROWTH * tarBytes : tarBytes) + MOST_EXTRA_BYTES;
   if (length > bound) {
+    const [what, source] = hasData ? ['image', 'data'] : ['metadata', 'an archive'];
     throw new TspodError(
       'limit',
-      `layer: more than the bound of ${bound} bytes of metadata for an archive of ${tarBytes} bytes`,
+      `layer: more than the bound of ${bound} bytes of ${what} for ${source} of ${tarBytes} bytes`,
     );
   }
-  return { inodes, time, blocksAt, shared, sharedAt, length };
+  if (length / block > MOST_BLOCKS) {
+    throw new TspodError('limit', `layer: more than the bound of ${MOST_BLOCKS} blocks of EROFS`);
+  }
+  return { shape, inodes, time, blocksAt, shared, sharedAt, dataAt, length };
 }
 
 /** All inodes that a name leads to, with their link counts and sorted names. */
@@ -135,21 +153,29 @@ class Place {
   at: number;
   /** Blocks taken behind the inodes. */
   blocks = 0;
+  /** Blocks taken by files' data, where the image has it. */
+  dataBlocks = 0;
+  readonly #shape: Shape;
+  readonly #block: number;
 
-  constructor(at: number) {
+  constructor(at: number, shape: Shape) {
     this.at = at;
+    this.#shape = shape;
+    this.#block = shape.block;
   }
 
   inode(inode: Inode, compact: boolean): void {
     const own = compact ? COMPACT_INODE : EXTENDED_INODE;
     // readers cope with an inode across blocks; no need to try them
-    if (BLOCK - (this.at % BLOCK) < own) this.at = roundUp(this.at, BLOCK);
+    if (this.#block - (this.at % this.#block) < own) this.at = roundUp(this.at, this.#block);
     const bytes = own + (inode.xattrs?.size ?? 0);
     if (inode instanceof FolderInode) this.#folder(inode, bytes);
     else if (inode instanceof SymlinkInode) this.#flat(inode, bytes, inode.size);
     else if (inode instanceof SparseInode) this.#sparse(inode, bytes);
-    else if (inode instanceof FileInode) this.#chunks(inode, bytes, inode.size > 0 ? 1 : 0);
-    else this.#take(inode, bytes);
+    else if (inode instanceof FileInode) {
+      if (this.#shape.hasData) this.#file(inode, bytes);
+      else this.#chunks(inode, bytes, inode.size > 0 ? 1 : 0);
+    } else this.#take(inode, bytes);
   }
 
   #folder(folder: FolderInode, bytes: number): void {
@@ -158,38 +184,60 @@ class Place {
     let lastFrom = 0;
     for (const [index, name] of folder.sorted.entries()) {
       const size = DIRENT + name.length;
-      if (used + size > BLOCK) {
+      if (used + size > this.#block) {
         full += 1;
         used = 0;
         lastFrom = index;
       }
       used += size;
     }
-    folder.directoryBytes = full * BLOCK + used;
+    folder.directoryBytes = full * this.#block + used;
     this.#flat(folder, bytes, folder.directoryBytes);
     folder.inlineFrom = folder.isInline ? lastFrom : folder.sorted.length;
   }
 
   /** The last, partial block goes behind the inode where both fit into one block, as readers want it. */
   #flat(inode: Inode, bytes: number, size: number): void {
-    const tail = size % BLOCK;
+    const tail = size % this.#block;
     inode.block = this.blocks;
-    inode.isInline = tail > 0 && bytes + tail <= BLOCK;
+    inode.isInline = tail > 0 && bytes + tail <= this.#block;
     if (!inode.isInline) {
-      this.blocks += Math.ceil(size / BLOCK);
+      this.blocks += Math.ceil(size / this.#block);
       this.#take(inode, bytes);
       return;
     }
-    this.blocks += Math.floor(size / BLOCK);
-    if ((this.at % BLOCK) + bytes + tail > BLOCK) this.at = roundUp(this.at, BLOCK);
+    this.blocks += Math.floor(size / this.#block);
+    if ((this.at % this.#block) + bytes + tail > this.#block)
+      this.at = roundUp(this.at, this.#block);
     this.#take(inode, bytes + tail);
   }
 
+  /** As #flat, but the rest of a file is inline only where that wastes less than a block of its own. */
+  #file(inode: FileInode, bytes: number): void {
+    const tail = inode.size % this.#block;
+    const room = this.#block - (this.at % this.#block);
+    const fits = bytes + tail <= room;
+    inode.block = this.dataBlocks;
+    inode.isInline =
+      tail > 0 && (fits || (bytes + tail <= this.#block && tail <= this.#block - room));
+    this.dataBlocks += Math.floor(inode.size / this.#block);
+    if (inode.isInline) {
+      if (!fits) this.at = roundUp(this.at, this.#block);
+      this.#take(inode, bytes + tail);
+    } else {
+      if (tail > 0) this.dataBlocks += 1;
+      this.#take(inode, bytes);
+    }
+  }
+
   #sparse(inode: SparseInode, bytes: number): void {
-    const { copied, chunkBits, chunks } = inode.plan;
-    if (copied !== undefined) {
+    const { copied, chunkBits, chunks, dataChunks } = inode.plan;
+    if (this.#shape.hasData) {
+      inode.block = this.dataBlocks;
+      this.dataBlocks += dataChunks * (2 ** chunkBits / this.#block);
+    } else if (copied !== undefined) {
       inode.block = this.blocks;
-      this.blocks += copied.size * (2 ** chunkBits / BLOCK);
+      this.blocks += copied.size * (2 ** chunkBits / this.#block);
     }
     this.#chunks(inode, bytes, chunks);
   }
