@@ -7,12 +7,15 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { errnoOf, TspodError } from '../../src/errors.ts';
+import { writeSelfContained } from '../../stage0/unpack/erofs/self-contained.ts';
 import { cases, fuzzTimeout } from '../support/fuzz.ts';
-import { erofsMount, type Indexed, index, listMounted } from './erofs-image.ts';
+import { erofsMount, type Indexed, index, listMounted, type Mount } from './erofs-image.ts';
 import { erofsUtil } from './erofs-utils.ts';
 import { type Member, tar } from './tar-writer.ts';
 import { differences, listTree, type TreeEntry } from './tree.ts';
 import { testFolder, unpack } from './unpacking.ts';
+
+const MS_RDONLY = 1;
 
 type Outcome = { readonly tree: Map<string, TreeEntry> } | { readonly refused: string };
 
@@ -43,7 +46,20 @@ function shown(archives: readonly Buffer[], folders: readonly string[]): Outcome
   const images = indexed.filter(one => 'image' in one);
   const roots = images.map(one => `${one.image}.mounted`);
   const mounts = images.map((one, at) => erofsMount(one, roots[at] ?? ''));
-  const trees = listMounted(mounts, roots);
+  const whole = images.map(one => `${one.image}.whole`);
+  for (const [at, { tar: file }] of images.entries())
+    writeSelfContained({ form: 'erofs', tar: file, meta: '', by: 'file' }, whole[at] ?? '');
+  const wholeRoots = whole.map(path => `${path}.mounted`);
+  const wholeMounts = whole.map(
+    (path, at): Mount => [path, wholeRoots[at] ?? '', 'erofs', MS_RDONLY, ''],
+  );
+  const all = listMounted([...mounts, ...wholeMounts], [...roots, ...wholeRoots]);
+  const trees = all.slice(0, images.length);
+  for (const [at, path] of whole.entries()) {
+    const [one, other] = [trees[at] ?? new Map(), all[images.length + at] ?? new Map()];
+    expect(differences(one, other)).toEqual({});
+    expect(erofsUtil('fsck.erofs', '--extract', path)).toEqual({ status: 0, text: '' });
+  }
   for (const one of images) {
     const checked = erofsUtil('fsck.erofs', '--extract', `--device=${one.tar}`, one.image);
     expect(checked).toEqual({ status: 0, text: '' });
