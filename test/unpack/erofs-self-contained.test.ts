@@ -14,6 +14,7 @@ import {
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { native } from '../../src/sys/native.ts';
+import { SELF_CONTAINED } from '../../stage0/unpack/erofs/format.ts';
 import { ErofsIndexer } from '../../stage0/unpack/erofs/index-writer.ts';
 import { writeSelfContained } from '../../stage0/unpack/erofs/self-contained.ts';
 import { TarReader } from '../../stage0/unpack/tar-reader.ts';
@@ -232,7 +233,7 @@ describe('writing', () => {
     const archive = pack(source, '--format=pax', '--sparse', '--xattrs', '--xattrs-include=*');
     const expected = readFileSync(ofTar(archive, testFolder()));
     for (const piece of [8192, 40_000]) {
-      const indexer = new ErofsIndexer({ hasData: true });
+      const indexer = new ErofsIndexer({ shape: SELF_CONTAINED });
       const reader = new TarReader(indexer);
       reader.write(archive);
       reader.end();

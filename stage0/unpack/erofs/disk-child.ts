@@ -12,11 +12,10 @@ import type { TarEntry, TarHandler } from '../tar-entry.ts';
 import { TarReader } from '../tar-reader.ts';
 import { confine, writeAll } from './confined.ts';
 import { DISK_DATA_FILE, DISK_META_FILE, TAR_FILE } from './disk-files.ts';
-import { useBlocks } from './format.ts';
+import { DATA_APART } from './format.ts';
 import { ErofsIndexer } from './index-writer.ts';
 
-const BITS = 12;
-const BLOCK = 1 << BITS;
+const BLOCK = DATA_APART.block;
 const READ = 1024 * 1024;
 const ZEROS = new Uint8Array(BLOCK);
 
@@ -71,7 +70,7 @@ function convert(aside: string): void {
   const data = openSync(`${DISK_DATA_FILE}${aside}`, 'wx', 0o644);
   const meta = openSync(`${DISK_META_FILE}${aside}`, 'wx', 0o644);
   try {
-    const indexer = new ErofsIndexer();
+    const indexer = new ErofsIndexer({ shape: DATA_APART });
     const realigner = new Realigner(indexer, data);
     const reader = new TarReader(realigner, DEFAULT_BOUNDS);
     const buffer = Buffer.alloc(READ);
@@ -97,7 +96,6 @@ function main(): void {
   const { parent, root }: { parent: number; root: string } = JSON.parse(process.argv[2] ?? '');
   native().dieWithParent(parent);
   const aside = `.${process.pid}`;
-  useBlocks(BITS);
   confine(root);
   try {
     convert(aside);

@@ -15,7 +15,6 @@ import {
   roundUp,
   S_IFMT,
   SLOT,
-  TAR_BLOCK,
   write64,
 } from './format.ts';
 import {
@@ -125,7 +124,7 @@ function content(layout: Layout, inode: Inode): [dataLayout: number, data: numbe
   if (inode.size === 0) return [FLAT_PLAIN, NO_ADDRESS];
   const { shape } = layout;
   if (inode instanceof FileInode && !shape.hasData) {
-    return [CHUNK_BASED, chunkFormat(wholeBits(inode.size), shape)];
+    return [CHUNK_BASED, chunkFormat(wholeBits(inode.size, shape), shape)];
   }
   if (inode instanceof SparseInode) {
     return [CHUNK_BASED, chunkFormat(inode.plan.chunkBits, shape)];
@@ -155,7 +154,7 @@ function writeBehind(
   } else if (inode instanceof FileInode) {
     if (inode.size === 0) return;
     const at = out.to(roundUp(place, CHUNK_INDEX), CHUNK_INDEX);
-    writeIndex(out.buffer, at, TAR, inode.tarOffset / TAR_BLOCK);
+    writeIndex(out.buffer, at, TAR, inode.tarOffset / block);
   } else if (inode instanceof SymlinkInode && inode.isInline) {
     const from = inode.size - (inode.size % block);
     const rest = Buffer.from(inode.target.slice(from), 'latin1');
@@ -205,7 +204,7 @@ function* sparseIndexes(
       }
       const from = segments[segment] ?? Number.POSITIVE_INFINITY;
       if (start < from) writeIndex(out.buffer, at, 0, NO_ADDRESS);
-      else writeIndex(out.buffer, at, TAR, (tar + start - from) / TAR_BLOCK);
+      else writeIndex(out.buffer, at, TAR, (tar + start - from) / layout.shape.block);
     }
     yield* out.full();
   }

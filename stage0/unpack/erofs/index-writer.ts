@@ -19,8 +19,7 @@ import {
   S_IFIFO,
   S_IFLNK,
   S_IFREG,
-  SELF_CONTAINED,
-  TAR_BLOCK,
+  type Shape,
   TAR_INDEX,
 } from './format.ts';
 import { image, PIECE } from './image.ts';
@@ -45,7 +44,7 @@ export class ErofsIndexer implements TarHandler {
   readonly #builder: TreeBuilder;
   readonly #xattrs: XattrTable;
   readonly #planner: SparsePlanner;
-  readonly #hasData: boolean;
+  readonly #shape: Shape;
   /** Whether the data in hand belongs to a file that the layer has. */
   #isWanted = false;
   #sparse: SparseInode | undefined;
@@ -57,13 +56,13 @@ export class ErofsIndexer implements TarHandler {
 
   /**
    * @param options.uuid 16 bytes that the image is to carry; zeros without
-   * @param options.hasData to be finished by `finishWithData`: files' data is to be in the image
+   * @param options.shape TAR_INDEX without; SELF_CONTAINED is finished by `finishWithData`
    * @param options.memory bound on the memory for names and attributes, in bytes
    */
   constructor(
     options: {
       readonly uuid?: Uint8Array;
-      readonly hasData?: boolean;
+      readonly shape?: Shape;
       readonly memory?: number;
     } = {},
   ) {
@@ -76,8 +75,8 @@ export class ErofsIndexer implements TarHandler {
       describe: (inode, entry) => this.#describe(inode, entry),
     });
     this.#xattrs = new XattrTable(budget);
-    this.#hasData = options.hasData === true;
-    this.#planner = new SparsePlanner(budget, this.#hasData ? SELF_CONTAINED : TAR_INDEX);
+    this.#shape = options.shape ?? TAR_INDEX;
+    this.#planner = new SparsePlanner(budget, this.#shape);
   }
 
   /** Members taken, whiteouts included. */
@@ -126,13 +125,13 @@ export class ErofsIndexer implements TarHandler {
   /**
    * The image, from its first byte to its last: a multiple of 4096 bytes in pieces of up to 1 MiB, which
    * the caller may keep. To be called once, when the tar has ended.
-   * @param tarBytes length of the uncompressed tar; the device covers it, rounded up to 512 bytes
+   * @param tarBytes length of the uncompressed tar; the device covers it, rounded up to a block
    * @param pieceBytes for tests
    * @throws TspodError 'limit' at once or before the first piece
    */
   finish(tarBytes: number, pieceBytes: number = PIECE): Iterable<Uint8Array> {
     const layout = this.#layOut(tarBytes, false);
-    const deviceBlocks = Math.ceil(tarBytes / TAR_BLOCK);
+    const deviceBlocks = Math.ceil(tarBytes / this.#shape.block);
     return image(layout, { uuid: this.#uuid, deviceBlocks, pieceBytes });
   }
 
@@ -151,11 +150,10 @@ export class ErofsIndexer implements TarHandler {
 
   #layOut(tarBytes: number, hasData: boolean): Layout {
     if (this.#isFinished) throw new Error('this image is finished');
-    if (this.#hasData !== hasData) throw new Error('an image of the other kind was begun');
+    if (this.#shape.hasData !== hasData) throw new Error('an image of the other kind was begun');
     this.#isFinished = true;
     if (this.#faults.size > 0) this.#throwFault(this.#builder.root);
-    const shape = hasData ? SELF_CONTAINED : TAR_INDEX;
-    return layOut(this.#builder.root, this.#xattrs, tarBytes, shape);
+    return layOut(this.#builder.root, this.#xattrs, tarBytes, this.#shape);
   }
 
   #inode(entry: TarEntry): Inode {

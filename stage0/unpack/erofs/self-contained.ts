@@ -12,6 +12,7 @@ import { type Bounds, DEFAULT_BOUNDS } from '../bounds.ts';
 import { TarReader } from '../tar-reader.ts';
 import type { DataSource } from './data.ts';
 import { FolderImager } from './folder-imager.ts';
+import { SELF_CONTAINED } from './format.ts';
 import { ErofsIndexer } from './index-writer.ts';
 import { FileInode, type SparseInode } from './inodes.ts';
 
@@ -57,7 +58,7 @@ export function writeSelfContained(
 function ofTar(path: string, out: number, bounds: Bounds): number {
   const tar = openSync(path, 'r');
   try {
-    const indexer = new ErofsIndexer({ hasData: true });
+    const indexer = new ErofsIndexer({ shape: SELF_CONTAINED });
     const reader = new TarReader(indexer, bounds);
     const piece = Buffer.alloc(PASS_BYTES);
     for (;;) {

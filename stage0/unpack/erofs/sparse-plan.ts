@@ -7,7 +7,7 @@
 import { overBound } from '../bounds.ts';
 import type { TarEntry } from '../tar-entry.ts';
 import type { Budget } from './budget.ts';
-import { mostChunkBits, type Shape, TAR_BLOCK, TAR_INDEX } from './format.ts';
+import { mostChunkBits, type Shape, TAR_INDEX } from './format.ts';
 
 /** Over all sparse files of a layer. */
 export const SPARSE_BOUNDS = {
@@ -56,7 +56,7 @@ export class SparsePlanner {
   }
 
   #inTar(entry: TarEntry, segments: readonly number[]): SparsePlan {
-    const bits = alignedBits(entry.size, segments);
+    const bits = alignedBits(entry.size, segments, this.#shape);
     return bits === undefined ? this.#copied(entry, segments) : aligned(entry, segments, bits);
   }
 
@@ -74,7 +74,7 @@ export class SparsePlanner {
           throw overBound(
             'archive',
             SPARSE_BOUNDS.copiedBytes,
-            `bytes of sparse files whose pieces don't lie on blocks of ${TAR_BLOCK} bytes`,
+            `bytes of sparse files whose pieces don't lie on blocks of ${this.#shape.block} bytes`,
           );
         }
         copied.set(number, Buffer.alloc(chunk));
@@ -137,9 +137,9 @@ export function copyData(plan: SparsePlan, piece: Uint8Array, position: number):
 }
 
 /** The smallest chunk of a power of two that holds `size` bytes, or the largest there is. */
-export function wholeBits(size: number): number {
-  let bits = TAR_INDEX.blockBits;
-  while (bits < mostChunkBits(TAR_INDEX) && 2 ** bits < size) bits += 1;
+export function wholeBits(size: number, shape: Shape): number {
+  let bits = shape.blockBits;
+  while (bits < mostChunkBits(shape) && 2 ** bits < size) bits += 1;
   return bits;
 }
 
@@ -156,14 +156,14 @@ function aligned(entry: TarEntry, segments: readonly number[], chunkBits: number
 }
 
 /** The largest chunk that no piece begins or ends within; undefined when that is less than a block. */
-function alignedBits(size: number, segments: readonly number[]): number | undefined {
-  let bits = wholeBits(size);
+function alignedBits(size: number, segments: readonly number[], shape: Shape): number | undefined {
+  let bits = wholeBits(size, shape);
   for (let at = 0; at < segments.length; at += 2) {
     const start = segments[at] ?? 0;
     const end = start + (segments[at + 1] ?? 0);
     while (start % 2 ** bits !== 0) bits -= 1;
     if (end !== size) while (end % 2 ** bits !== 0) bits -= 1;
-    if (bits < TAR_INDEX.blockBits) return undefined;
+    if (bits < shape.blockBits) return undefined;
   }
   return bits;
 }
