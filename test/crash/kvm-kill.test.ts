@@ -32,7 +32,7 @@ test(`killed at random, ${KILLS} times`, { timeout: 400_000 }, async () => {
     for (let round = 0; left > 0; round++) {
       left -= 1;
       const victim = VICTIMS[(number + round) % VICTIMS.length] ?? 'started';
-      const killed = await killOne(host, image, victim);
+      const killed = await killOne(host, image, victim, round % 2 === 0);
       seen.set(killed, (seen.get(killed) ?? 0) + 1);
     }
   };
@@ -72,17 +72,29 @@ function pod(image: string, script: string): string[] {
 }
 
 /** @returns what was hit: `preparing` when it was too early for the one that was wanted */
-async function killOne(host: Host, image: string, victim: Victim): Promise<string> {
+async function killOne(host: Host, image: string, victim: Victim, waits: boolean): Promise<string> {
   const started = host.start(['run', ...pod(image, 'sleep 1000')]);
   await new Promise(resolve => setTimeout(resolve, Math.random() * LATEST_MS));
-  const keeper = childrenOf(started.pid)[0];
-  const kept = keeper === undefined ? [] : childrenOf(keeper);
-  const qemu = kept.find(pid => nameOf(pid).startsWith('qemu'));
-  const server = kept.find(pid => nameOf(pid).startsWith('virtiofsd'));
-  const pid = { started: started.pid, keeper, qemu, server }[victim];
+  let pid = processesOf(started.pid)[victim];
+  // On a busy machine it may come late; half of the time it is waited for.
+  for (let tries = 0; pid === undefined && waits && tries < 200; tries++) {
+    await new Promise(resolve => setTimeout(resolve, 50));
+    pid = processesOf(started.pid)[victim];
+  }
   kill(pid ?? started.pid);
   await started.ended;
   return pid === undefined ? 'preparing' : victim;
+}
+
+function processesOf(started: number): Readonly<Record<Victim, number | undefined>> {
+  const keeper = childrenOf(started)[0];
+  const kept = keeper === undefined ? [] : childrenOf(keeper);
+  return {
+    started,
+    keeper,
+    qemu: kept.find(pid => nameOf(pid).startsWith('qemu')),
+    server: kept.find(pid => nameOf(pid).startsWith('virtiofsd')),
+  };
 }
 
 function kill(pid: number): void {

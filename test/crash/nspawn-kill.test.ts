@@ -79,11 +79,12 @@ async function killOne(
 ): Promise<string> {
   const started = host.start(['run', ...pod(image, 'sleep 1000', mark)]);
   await new Promise(resolve => setTimeout(resolve, Math.random() * LATEST_MS));
-  const nspawn = childrenOf(started.pid)[0];
-  const init = nspawn === undefined ? undefined : childrenOf(nspawn)[0];
-  const app = init === undefined ? undefined : childrenOf(init)[0];
-  const pids = { started: started.pid, nspawn, init, app };
-  const pid = pids[victim];
+  let pid = processesOf(started.pid)[victim];
+  // On a busy machine it may come late; half of the time it is waited for.
+  for (let tries = 0; pid === undefined && mark % 2 === 0 && tries < 200; tries++) {
+    await new Promise(resolve => setTimeout(resolve, 50));
+    pid = processesOf(started.pid)[victim];
+  }
   kill(pid ?? started.pid);
   // An app that is killed ends the pod with 137; everything else ends it by the death of the rest. What had ended by
   // itself (systemd-nspawn's own helper, which is its first child) takes nobody with it.
@@ -95,6 +96,15 @@ async function killOne(
   await started.ended;
   clearTimeout(again);
   return missed ? 'preparing' : victim;
+}
+
+function processesOf(
+  started: number,
+): Readonly<Record<(typeof VICTIMS)[number], number | undefined>> {
+  const nspawn = childrenOf(started)[0];
+  const init = nspawn === undefined ? undefined : childrenOf(nspawn)[0];
+  const app = init === undefined ? undefined : childrenOf(init)[0];
+  return { started, nspawn, init, app };
 }
 
 function kill(pid: number): void {

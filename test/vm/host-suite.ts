@@ -292,7 +292,7 @@ export function hostSuite(suite: Suite, about: About): void {
         const script = ways.map(
           ([way, apps, end]) => `rm -f /root/u
           ${RUN} --result=/root/result-${way} --uuid-file-save=/root/u ${apps} >/dev/null 2>&1 & pid=$!
-          ${until('[ -s /root/u ]')}; u=$(cat /root/u); ${up}; ${end} >/dev/null; wait $pid 2>/dev/null; cat /root/result-${way}`,
+          ${until('[ -s /root/u ]')}; u=$(cat /root/u); ${up}; sleep 1; ${end} >/dev/null; wait $pid 2>/dev/null; cat /root/result-${way}`,
         );
         script.push(
           'machinectl list --no-legend; pgrep -x sleep; ls /sys/fs/cgroup/machine.slice | grep machine-',
