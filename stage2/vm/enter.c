@@ -19,14 +19,25 @@
 #include "host.h"
 #include "run-vm.h"
 
+/* How long a machine may take to boot. */
+#define BOOT_MS 60000
+#define STEP_MS 50
+
 static int keeper;
 
 static void connect_to_keeper(void)
 {
     struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = COMMAND_SOCKET };
     keeper = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (keeper < 0 || connect(keeper, (struct sockaddr *)&address, sizeof address) < 0)
-        die_errno("can't enter the pod: its machine does not answer");
+    if (keeper < 0)
+        die_errno("can't enter the pod");
+    for (int tries = 0; connect(keeper, (struct sockaddr *)&address, sizeof address) < 0; tries++) {
+        bool boots = (errno == ENOENT || errno == ECONNREFUSED) && access(POD_FILES "/init-ended", F_OK) < 0 &&
+                     access(POD_FILES "/machine-failed", F_OK) < 0;
+        if (!boots || tries == BOOT_MS / STEP_MS)
+            die("can't enter the pod: its machine does not answer");
+        usleep(STEP_MS * 1000);
+    }
 }
 
 static void ask(const struct open_request *request, const int fds[4])

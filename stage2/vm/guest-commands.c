@@ -57,6 +57,10 @@ static bool read_small(const char *path, char *text, size_t room)
 static bool find_app(const char *app, char target[64])
 {
     char path[512], inside[32], children[8192], text[4096];
+    /* Until then it is not in its own root. */
+    snprintf(path, sizeof path, TREE "/rkt/status/%s-started", app);
+    if (access(path, F_OK) < 0)
+        return false;
     snprintf(path, sizeof path, TREE "/rkt/status/%s-pid", app);
     if (strchr(app, '/') || !read_small(path, inside, sizeof inside))
         return false;

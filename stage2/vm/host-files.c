@@ -121,8 +121,9 @@ void take_pod_file(const char *data, size_t length, bool removed)
     }
     size_t content = length - name - 1;
     write_whole(path, data + name + 1, content < MOST_CONTENT ? content : MOST_CONTENT);
+    size_t ending = strlen("-started");
     if (strncmp(data, "status/", 7) == 0)
-        open_sockets();
+        open_sockets(name > ending && strcmp(data + name - ending, "-started") == 0);
 }
 
 void write_failure(const char *text, const char *console, size_t length)

@@ -24,11 +24,11 @@
 struct listener {
     const char *path, *inside; /* NULL: commands */
     int fd;
+    bool opened;
     struct pollfd *polled;
 };
 static struct listener listeners[MOST_LISTENERS];
 static size_t listener_count;
-static bool opened;
 
 struct command {
     int socket; /* -1: this place is free */
@@ -54,12 +54,12 @@ void listen_for_commands(const char *path)
     listen_at(path, NULL);
 }
 
-void open_sockets(void)
+void open_sockets(bool has_started)
 {
-    if (opened)
-        return;
-    opened = true;
     for (size_t i = 0; i < listener_count; i++) {
+        if (listeners[i].opened || (!listeners[i].inside && !has_started))
+            continue;
+        listeners[i].opened = true;
         struct sockaddr_un address = { .sun_family = AF_UNIX };
         if (strlen(listeners[i].path) >= sizeof address.sun_path) {
             say("can't listen at %s: the path is too long", listeners[i].path);

@@ -45,8 +45,8 @@ void end_machine(void);
 /* host-sockets.c: who comes to the pod's sockets. */
 void listen_at(const char *path, const char *inside);
 void listen_for_commands(const char *path);
-/* The pod's init takes connections now. */
-void open_sockets(void);
+/* The pod's init takes connections now; an app can be entered. */
+void open_sockets(bool has_started);
 size_t sockets_poll(struct pollfd *fds, size_t used, size_t most);
 void sockets_ready(void);
 void command_ended(uint32_t channel, uint32_t status);

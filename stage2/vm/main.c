@@ -15,7 +15,7 @@
 
 int main(int argc, char **argv)
 {
-    program_name = "vm";
+    program_name = "tspod";
     if (getpid() == 1 || (argc == 2 && strcmp(argv[1], "guest") == 0))
         run_guest();
     if (argc == 3 && strcmp(argv[1], "host") == 0)

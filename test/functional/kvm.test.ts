@@ -1,8 +1,9 @@
 /** Pods in machines of their own, under emulation: real programs, and apps that mean harm. */
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { beforeEach, describe, expect, test } from 'vitest';
-import type { Ended, Started } from '../support/tspod.ts';
+import { type Ended, type Started, TSPOD } from '../support/tspod.ts';
 import { giveVmImage, KVM_FLAGS } from '../support/vm-image.ts';
 import { fromLayout, shell, useSandbox } from './sandbox.ts';
 
@@ -107,6 +108,54 @@ test('one pod: volumes, disk, limits, entered, logs, attached, stopped', async (
   expect(await pod.ended).toMatchObject({ status: 143 });
   expect((await use.box.run(['status', 'one'])).stdout).toContain('app-app=143\n');
   expect(await use.box.run(['gc', '--grace-period=0s'])).toMatchObject({ status: 0 });
+});
+
+describe('a terminal', () => {
+  const PLAYER = fileURLToPath(new URL('on-terminal.py', import.meta.url));
+  const onTerminal = async (steps: readonly unknown[], words: readonly string[]) => {
+    const { ended } = use.box.spawn('python3', [
+      PLAYER,
+      JSON.stringify(steps),
+      TSPOD,
+      ...use.box.globalFlags,
+      ...words,
+    ]);
+    return (await ended).stdout.replaceAll('\r', '');
+  };
+  const STEPS = [
+    ['# ', 'tty; stty size; echo si""ze\n'],
+    ['size\r\n', [44, 55]],
+    ['# ', 'stty size; echo ne""w; sleep 100\n'],
+    ['new\r\n', '\x03'],
+    ['# ', 'echo inter""rupted; exit 6\n'],
+  ];
+  const EXPECTED =
+    /\/dev\/pts\/\d+\n33 101\nsize\n(?:.*\n)*44 55\nnew\n(?:.*\n)*interrupted\n(?:.*\n)*status 6\n/;
+
+  test('of who runs the pod', async () => {
+    const said = await onTerminal(STEPS.with(1, ['# ', [44, 55]]).toSpliced(2, 0, ['', '\n']), [
+      'run',
+      ...KVM_FLAGS,
+      '--net=none',
+      '--interactive',
+      fromLayout('busybox'),
+      '--exec=/bin/sh',
+    ]);
+    expect(said).toMatch(EXPECTED);
+  });
+
+  test('of who enters it, while it still boots', async () => {
+    const pod = start('--pod-name=shown', ...shell('sleep 100'));
+    await named('shown');
+    const said = await onTerminal(STEPS.with(1, ['# ', [44, 55]]).toSpliced(2, 0, ['', '\n']), [
+      'enter',
+      'shown',
+      '/bin/sh',
+    ]);
+    expect(said).toMatch(EXPECTED);
+    expect(await use.box.run(['stop', '--force', 'shown'])).toMatchObject({ status: 0 });
+    expect(await pod.ended).toMatchObject({ status: 137 });
+  });
 });
 
 describe('apps that mean harm hurt their own machine alone', () => {
