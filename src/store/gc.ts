@@ -17,7 +17,7 @@ import { PARTIAL_PREFIX } from './blobs.ts';
 import type { Database } from './database.ts';
 import { imageDigests } from './digests.ts';
 import { recordedIds, removeImageRecord } from './image-record.ts';
-import { isTrusted, LAYER_TMP_PREFIX, layerPlaces, readInfo, settleLayers } from './layers.ts';
+import { bytesOnDisk, isTrusted, LAYER_TMP_PREFIX, layerPlaces, settleLayers } from './layers.ts';
 import type { Layout } from './layout.ts';
 import { leasedDigests } from './leases.ts';
 import { lockEntry, withStoreLock } from './locks.ts';
@@ -140,7 +140,7 @@ function sizer(layout: Layout): (images: readonly ImageRecord[]) => number {
     if (found !== undefined) return found;
     let bytes = 0;
     for (const form of ['directory', 'erofs']) {
-      bytes += readInfo(layout.layer(form, diffId))?.bytes ?? 0;
+      bytes += bytesOnDisk(layout.layer(form, diffId));
     }
     known.set(diffId, bytes);
     return bytes;
@@ -205,7 +205,7 @@ class Collection implements GcResult {
     for (const { diffId, path } of layerPlaces(this.#layout)) {
       // One that an earlier boot did not get to the disk is of no use to anybody.
       if (marked.has(diffId) && isTrusted(path)) continue;
-      const bytes = readInfo(path)?.bytes ?? 0;
+      const bytes = bytesOnDisk(path);
       if (!this.#move(path)) continue;
       this.layers.push(diffId);
       this.bytes += bytes;

@@ -29,6 +29,7 @@ import { type Digest, digestAlgorithm, isDigest } from '../image/digest.ts';
 import type { Packing } from '../image/oci.ts';
 import { faultPoint } from '../sys/fault.ts';
 import { native } from '../sys/native.ts';
+import { DISK_FILE } from './disk-file.ts';
 import { type Layout, unwritable } from './layout.ts';
 import { LockWait, lockEntry } from './locks.ts';
 import { removeTree } from './remove-tree.ts';
@@ -327,6 +328,12 @@ class PartialLayer {
 /** Whether the layer in this folder can be used: it is on the disk, or was committed in this boot. */
 export function isTrusted(path: string): boolean {
   return existsSync(`${path}/synced`) || readInfo(path)?.boot === bootId();
+}
+
+/** What removing the layer in this folder gives back. */
+export function bytesOnDisk(path: string): number {
+  const disk = lstatSync(`${path}/${DISK_FILE}`, { throwIfNoEntry: false })?.size ?? 0;
+  return (readInfo(path)?.bytes ?? 0) + disk;
 }
 
 export function readInfo(path: string): LayerInfo | undefined {

@@ -5,8 +5,8 @@ import { dirname, join } from 'node:path';
 import '../hot.ts';
 import { TspodError } from '../../src/errors.ts';
 import type { Pod } from '../../src/pod/pod.ts';
+import { DISK_FILE } from '../../src/store/disk-file.ts';
 import { artifact } from '../../src/sys/artifacts.ts';
-import { DISK_META_FILE } from '../unpack/erofs/disk-files.ts';
 
 const OUTPUT_CAP = 64 * 1024;
 /** At once: each is a Node. */
@@ -23,15 +23,15 @@ export async function makeLayerDisks(pod: Pod, podDir: string): Promise<void> {
       rootfs.kind === 'copy'
         ? []
         : rootfs.layers.flatMap(layer =>
-            layer.form === 'erofs' ? [dirname(join(podDir, layer.tar))] : [],
+            layer.form === 'erofs' ? [dirname(dirname(join(podDir, layer.tar)))] : [],
           ),
     ),
   );
-  const missing = [...folders].filter(folder => !existsSync(join(folder, DISK_META_FILE)));
+  const missing = [...folders].filter(folder => !existsSync(join(folder, DISK_FILE)));
   if (missing.length === 0) return;
   if (process.stderr.isTTY) {
     const bytes = missing.reduce(
-      (sum, folder) => sum + statSync(join(folder, 'layer.tar')).size,
+      (sum, folder) => sum + statSync(join(folder, 'tree/layer.tar')).size,
       0,
     );
     process.stderr.write(

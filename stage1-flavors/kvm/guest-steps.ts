@@ -25,7 +25,9 @@ export function agentSteps(pod: Pod, layout: Layout): readonly Step[] {
   return [
     ['program', options.program],
     ['hostname', options.hostname ?? `rkt-${uuid}`],
-    ...layout.mounts.map(({ serial, data, folder }): Step => ['layer', serial, data, folder]),
+    ...layout.mounts.map(
+      ({ serial, data, folder }): Step => ['layer', serial, data ?? '-', folder],
+    ),
     ...(options.vm?.disk === undefined
       ? []
       : ([['scratch', 'scratch', 'overlay']] satisfies Step[])),

@@ -5,22 +5,22 @@
 import { dirname, join } from 'node:path';
 import type { Step } from '../../src/pod/launch-plan.ts';
 import type { Pod } from '../../src/pod/pod.ts';
+import { DISK_FILE } from '../../src/store/disk-file.ts';
 import { holdVolume, imageOf, placeVolume } from '../volume-steps.ts';
 import { SHARE } from './places.ts';
 
 /** A machine has 24 devices, some of which are others. What is beyond is served as folders. */
-const MOST_LAYERS_ON_DISKS = 7;
-/** Beside a layer's tar (stage0/unpack/erofs/disk-files.ts). */
-const DISK_META_FILE = 'disk.erofs';
-const DISK_DATA_FILE = 'disk.data';
+const MOST_DISKS = 14;
+/** By what the machine's kernel mounts: blocks of 512 bytes, as the store has them, or of 4096. */
+const DISKS_OF_A_LAYER = { small: 2, large: 1 } as const;
 
 export interface Layout {
   /** Read-only; the paths of files are relative to the pod's folder. */
   readonly disks: readonly { readonly serial: string; readonly file: string }[];
-  /** Layers on disks: an index, and the data that it points to. */
+  /** Layers on disks: an image, and where it is only an index the data that it points to. */
   readonly mounts: readonly {
     readonly serial: string;
-    readonly data: string;
+    readonly data?: string;
     readonly folder: string;
   }[];
   /** Paths below the served folder, with what puts them there. */
@@ -35,12 +35,13 @@ export interface Layout {
 
 export function planLayout(pod: Pod): Layout {
   const disks: { serial: string; file: string }[] = [];
-  const mounts: { serial: string; data: string; folder: string }[] = [];
+  const mounts: { serial: string; data?: string; folder: string }[] = [];
   const shares: { hold: readonly Step[]; place: readonly Step[] }[] = [];
   const layers = new Map<string, readonly string[]>();
   const copies = new Map<string, string>();
   const volumes = new Map<string, string>();
   const places = new Map<string, string>();
+  const blocks = pod.options.vm?.smallBlocks === true ? 'small' : 'large';
   let slot = 0;
   const share = (source: string, name: string, ...flags: readonly string[]): string => {
     const number = String(slot++);
@@ -64,12 +65,17 @@ export function planLayout(pod: Pod): Layout {
         const number = places.size;
         let place = `${SHARE}/layers/${number}`;
         if (layer.form === 'directory') place = share(layer.path, `layers/${number}`, 'ro');
-        else if (mounts.length < MOST_LAYERS_ON_DISKS) {
+        else if (disks.length + DISKS_OF_A_LAYER[blocks] <= MOST_DISKS) {
           place = `layers/${number}`;
-          const [meta, data] = filesOf(pod, layer);
-          const serials = { serial: `layer${number}`, data: `data${number}` };
-          disks.push({ serial: serials.serial, file: meta }, { serial: serials.data, file: data });
-          mounts.push({ ...serials, folder: place });
+          const serial = `layer${number}`;
+          if (blocks === 'small') {
+            const data = `data${number}`;
+            disks.push({ serial, file: layer.meta }, { serial: data, file: layer.tar });
+            mounts.push({ serial, data, folder: place });
+          } else {
+            disks.push({ serial, file: join(dirname(dirname(layer.tar)), DISK_FILE) });
+            mounts.push({ serial, folder: place });
+          }
         } else
           shares.push({ hold: [], place: [['erofs', place, layer.meta, layer.tar, layer.by]] });
         places.set(key, place);
@@ -106,11 +112,4 @@ export function planLayout(pod: Pod): Layout {
     volumes.set(volume.name, `${SHARE}/${name}`);
   }
   return { disks, mounts, shares, layers, copies, volumes };
-}
-
-/** What the machine's kernel can mount: blocks of 512 bytes as the store has them, or of 4096. */
-function filesOf(pod: Pod, { meta, tar }: { readonly meta: string; readonly tar: string }) {
-  if (pod.options.vm?.smallBlocks === true) return [meta, tar] as const;
-  const folder = dirname(tar);
-  return [join(folder, DISK_META_FILE), join(folder, DISK_DATA_FILE)] as const;
 }

@@ -198,11 +198,13 @@ void carry_out(const struct step *step)
         if (mount(device, path, "ext4", MS_NODEV | MS_NOATIME, NULL) < 0)
             fail_errno("can't mount the disk %s", first);
     } else if (strcmp(verb, "layer") == 0) {
-        char data[256], options[300];
+        char data[256], options[300] = "";
         snprintf(path, sizeof path, POD "/%.400s/", word_text(step, 3));
         wait_for_device("/sys/block", "serial", first, device);
-        wait_for_device("/sys/block", "serial", second, data);
-        snprintf(options, sizeof options, "device=%s", data);
+        if (strcmp(second, "-") != 0) {
+            wait_for_device("/sys/block", "serial", second, data);
+            snprintf(options, sizeof options, "device=%s", data);
+        }
         make_folders(path);
         if (mount(device, path, "erofs", MS_RDONLY | MS_NODEV, options) < 0)
             fail_errno("can't mount layer %s", first);

@@ -1,5 +1,5 @@
 /** Pods in machines of their own, under emulation: real programs, and apps that mean harm. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeEach, describe, expect, test } from 'vitest';
@@ -261,6 +261,27 @@ describe('QEMU', () => {
       '--vm-cpus: only a pod of flavor kvm has a machine',
     );
   });
+});
+
+test('a disk of each layer is made once, stays out of the way of image verify, goes with the image', async () => {
+  const disks = () =>
+    readdirSync(use.box.dir, { recursive: true, encoding: 'utf8' }).filter(name =>
+      name.includes('whole.erofs'),
+    );
+  const made: string[][] = [];
+  for (let n = 0; n < 2; n += 1) {
+    expect(await run(...shell('exit 0'))).toMatchObject({ status: 0 });
+    made.push(disks().map(name => `${name} ${statSync(join(use.box.dir, name)).ino}`));
+  }
+  expect(made[0]?.length).toBeGreaterThan(0);
+  expect(made[1]).toEqual(made[0]);
+  const listed = await use.box.run(['image', 'list', '--format=json']);
+  const [{ id }]: [{ id: string }] = JSON.parse(listed.stdout);
+  expect(await use.box.run(['image', 'verify', id])).toMatchObject({ status: 0 });
+  expect(disks().length).toBe(made[0]?.length);
+  expect(await use.box.run(['gc', '--grace-period=0s'])).toMatchObject({ status: 0 });
+  expect(await use.box.run(['image', 'gc', '--grace-period=0s'])).toMatchObject({ status: 0 });
+  expect(disks()).toEqual([]);
 });
 
 test('stage1 build, stage1 list', async () => {

@@ -48,7 +48,7 @@ function shown(archives: readonly Buffer[], folders: readonly string[]): Outcome
   const mounts = images.map((one, at) => erofsMount(one, roots[at] ?? ''));
   const whole = images.map(one => `${one.image}.whole`);
   for (const [at, { tar: file }] of images.entries())
-    writeSelfContained({ form: 'erofs', tar: file, meta: '', by: 'file' }, whole[at] ?? '');
+    writeSelfContained({ form: 'erofs', tar: file }, whole[at] ?? '');
   const wholeRoots = whole.map(path => `${path}.mounted`);
   const wholeMounts = whole.map(
     (path, at): Mount => [path, wholeRoots[at] ?? '', 'erofs', MS_RDONLY, ''],

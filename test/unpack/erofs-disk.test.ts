@@ -1,23 +1,25 @@
 /**
- * A layer's disks for machines with an older kernel: blocks of 4096 bytes, data apart. The kernel shows the same tree
- * of them as of the store's own form, and fsck.erofs finds nothing.
+ * A layer's disk for machines with an older kernel, as the confined process makes it: the kernel shows the same tree of
+ * it as of the store's own form, and fsck.erofs finds nothing.
  */
 import { spawnSync } from 'node:child_process';
-import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { artifact } from '../../src/sys/artifacts.ts';
 import { cases, fuzzTimeout } from '../support/fuzz.ts';
 import { debianRootfs } from './debian-rootfs.ts';
-import { index, mountedTree } from './erofs-image.ts';
+import { index, listMounted, mountedTree } from './erofs-image.ts';
 import { erofsUtil } from './erofs-utils.ts';
 import { makeSparse, makeTree, pack } from './sources.ts';
 import { type Member, tar } from './tar-writer.ts';
 import { differences } from './tree.ts';
 import { testFolder } from './unpacking.ts';
 
-/** What the process that makes them says; nothing when all is well. */
+const MS_RDONLY = 1;
+
+/** What the process that makes it says; nothing when all is well. */
 function makeDisk(folder: string): string {
   const words = JSON.stringify({ parent: process.pid, root: folder });
   const { stdout, stderr } = spawnSync(process.execPath, [artifact('disk-child.js'), words], {
@@ -29,21 +31,21 @@ function makeDisk(folder: string): string {
 function expectSame(archive: Buffer | string): void {
   const folder = testFolder();
   const bytes = typeof archive === 'string' ? readFileSync(archive) : archive;
-  const indexed = index(bytes, folder);
+  const tree = join(folder, 'tree');
+  mkdirSync(tree);
+  const indexed = index(bytes, tree);
   expect(makeDisk(folder)).toBe('');
-  const [image, data] = [join(folder, 'disk.erofs'), join(folder, 'disk.data')];
+  expect(readdirSync(folder).sort()).toEqual(['tree', 'whole.erofs']);
+  const image = join(folder, 'whole.erofs');
   expect(readFileSync(image).readUInt8(1024 + 12)).toBe(12);
-  for (const file of [image, data]) expect(statSync(file).size % 4096).toBe(0);
-  const disk = mountedTree({ ...indexed, image, tar: data }, join(folder, 'disk'));
+  expect(statSync(image).size % 4096).toBe(0);
+  const root = join(folder, 'disk');
+  const [disk = new Map()] = listMounted([[image, root, 'erofs', MS_RDONLY, '']], [root]);
   expect(differences(mountedTree(indexed, join(folder, 'own')), disk)).toEqual({});
-  expect(erofsUtil('fsck.erofs', '--extract', `--device=${data}`, image)).toEqual({
-    status: 0,
-    text: '',
-  });
-  expect(readdirSync(folder).filter(name => /\.\d+$/.test(name))).toEqual([]);
+  expect(erofsUtil('fsck.erofs', '--extract', image)).toEqual({ status: 0, text: '' });
 }
 
-describe('disks of a layer', () => {
+describe('the disk of a layer', () => {
   it('of a Debian root filesystem', () => expectSame(debianRootfs()), 300_000);
 
   it('of every kind of entry, sparse files among them', () => {
@@ -94,8 +96,21 @@ describe('disks of a layer', () => {
 
   it('of a damaged archive: the reason, and nothing half-made', () => {
     const folder = testFolder();
-    writeFileSync(join(folder, 'layer.tar'), Buffer.alloc(1024, 'x'));
+    mkdirSync(join(folder, 'tree'));
+    writeFileSync(join(folder, 'tree/layer.tar'), Buffer.alloc(1024, 'x'));
     expect(makeDisk(folder)).toMatch(/"ok":false/);
-    expect(readdirSync(folder)).toEqual(['layer.tar']);
+    expect(readdirSync(folder)).toEqual(['tree']);
+  });
+
+  it('again after one that was killed; one that is there stays', () => {
+    const folder = testFolder();
+    mkdirSync(join(folder, 'tree'));
+    index(tar({ name: 'a', data: 'a' }), join(folder, 'tree'));
+    writeFileSync(join(folder, 'whole.erofs.new'), 'half');
+    expect(makeDisk(folder)).toBe('');
+    expect(readdirSync(folder).sort()).toEqual(['tree', 'whole.erofs']);
+    const before = statSync(join(folder, 'whole.erofs')).ino;
+    expect(makeDisk(folder)).toBe('');
+    expect(statSync(join(folder, 'whole.erofs')).ino).toBe(before);
   });
 });

@@ -32,7 +32,7 @@ function ofTar(archive: Buffer | string, folder: string): string {
   const file = typeof archive === 'string' ? archive : join(folder, 'layer.tar');
   if (typeof archive !== 'string') writeFileSync(file, archive);
   const image = join(folder, 'of-tar.erofs');
-  writeSelfContained({ form: 'erofs', tar: file, meta: '', by: 'file' }, image);
+  writeSelfContained({ form: 'erofs', tar: file }, image);
   return image;
 }
 

@@ -1,5 +1,5 @@
 /**
- * EROFS on disk, as far as we write it: little-endian, in one of some shapes. Linux fs/erofs/erofs_fs.h;
+ * EROFS on disk, as far as we write it: little-endian, in one of two shapes. Linux fs/erofs/erofs_fs.h;
  * docs/erofs.md.
  */
 
@@ -7,7 +7,7 @@ export interface Shape {
   /** Log2 of the block size. */
   readonly blockBits: number;
   readonly block: number;
-  /** Whether the image has the data of files; else another device has it, a tar for one. */
+  /** Whether the image has the data of files; else a tar has it, which is another device. */
   readonly hasData: boolean;
 }
 
@@ -15,9 +15,6 @@ export interface Shape {
 export const TAR_INDEX: Shape = { blockBits: 9, block: 512, hasData: false };
 /** What every Linux that has EROFS mounts, from a file or a disk. */
 export const SELF_CONTAINED: Shape = { blockBits: 12, block: 4096, hasData: true };
-
-/** The same blocks with the data on a device of its own, which begins each file on one. */
-export const DATA_APART: Shape = { blockBits: 12, block: 4096, hasData: false };
 
 export const SUPER_OFFSET = 1024;
 const SUPER_BYTES = 128;

@@ -7,7 +7,6 @@
  */
 import { closeSync, fstatSync, fsyncSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
 import { systemError, TspodError } from '../../../src/errors.ts';
-import type { LayerTree } from '../../../src/store/types.ts';
 import { type Bounds, DEFAULT_BOUNDS } from '../bounds.ts';
 import { TarReader } from '../tar-reader.ts';
 import type { DataSource } from './data.ts';
@@ -17,6 +16,11 @@ import { ErofsIndexer } from './index-writer.ts';
 import { FileInode, type SparseInode } from './inodes.ts';
 
 const PASS_BYTES = 1024 * 1024;
+
+/** A layer as the store keeps it (`LayerTree`), as far as is read of it. */
+export type LayerSource =
+  | { readonly form: 'erofs'; readonly tar: string }
+  | { readonly form: 'directory'; readonly path: string };
 
 export interface SelfContained {
   /** Of the image: a multiple of 4096. */
@@ -30,7 +34,7 @@ export interface SelfContained {
  * layer's files changed meanwhile, and what reading the archive throws
  */
 export function writeSelfContained(
-  layer: LayerTree,
+  layer: LayerSource,
   path: string,
   bounds: Bounds = DEFAULT_BOUNDS,
 ): SelfContained {
