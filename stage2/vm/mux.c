@@ -38,7 +38,7 @@ void mux_start(int fd, frame_handler *handler)
 
 static void append(const void *data, size_t length)
 {
-    if (queue_start + queue_length + length > queue_room) {
+    if (queue_start > 0 && queue_start + queue_length + length > queue_room) {
         memmove(queue, queue + queue_start, queue_length);
         queue_start = 0;
     }

@@ -8,6 +8,10 @@ export const FUZZ_TARGETS: readonly { readonly file: string; readonly what: stri
   },
   { file: 'test/unpack/erofs-limits.test.ts', what: 'EROFS writer: any entries in any order' },
   { file: 'test/unpack/erofs-disk.test.ts', what: 'EROFS writer: disks with blocks of 4096 bytes' },
+  {
+    file: 'test/stage2/vm-host.test.ts',
+    what: 'what a machine says to its keeper (C, with sanitizers)',
+  },
   { file: 'test/cpio/newc.test.ts', what: 'cpio archives of any names' },
   { file: 'test/unpack/aci-rewrite.test.ts', what: 'ACIs' },
   { file: 'test/image/oci-validate.test.ts', what: 'OCI indexes, manifests, configs' },
