@@ -1,5 +1,5 @@
 /**
- * `npm run bench [-- ROUNDS FETCHES [run] [pods] [fetch] [read]]`: tspod beside its peers, on this machine, in this run. What is compared is
+ * `npm run bench [-- ROUNDS FETCHES [run] [pods] [machines] [fetch] [read]]`: tspod beside its peers, on this machine, in this run. What is compared is
  * run in turn (A B C A B C …), so that a slow moment hits all of them; printed are medians and ratios.
  *
  * Everything happens in a mount namespace of its own: podman and crun want a clean cgroup tree and mount
@@ -13,6 +13,7 @@ import { fileURLToPath } from 'node:url';
 import { imageLayout } from '../images/images.ts';
 import { aim, type Contestant, compare, table } from './compare.ts';
 import { fetching } from './fetching.ts';
+import { machines } from './machines.ts';
 import { bundleOf, must, podmanIn, skopeoToPodman } from './peers.ts';
 import { pods } from './pods.ts';
 import { reading } from './reading.ts';
@@ -48,6 +49,7 @@ async function main(): Promise<void> {
   try {
     if (wanted('run')) await running(work);
     if (wanted('pods')) await pods(work, TSPOD, Math.ceil(ROUNDS / 2));
+    if (wanted('machines')) await machines(work, TSPOD, Math.ceil(ROUNDS / 4));
     if (wanted('fetch')) await fetching(work, TSPOD, FETCHES);
     if (wanted('read')) await reading(work, TSPOD, FETCHES);
   } finally {

@@ -284,7 +284,14 @@ test('a disk of each layer is made once, stays out of the way of image verify, g
   expect(disks()).toEqual([]);
 });
 
-test('stage1 build, stage1 list', async () => {
+test('stage1 build, stage1 list', { timeout: 120_000 }, async () => {
+  const tmp = join(use.box.root, 'built');
+  const built = await use.box.run(['stage1', 'build', 'kvm', `--out=${tmp}`]);
+  expect(built.stdout).toMatch(/^sha256-[0-9a-f]{64}\n$/);
+  expect(readdirSync(tmp).sort()).toEqual(['info.json', 'initramfs', 'kernel', 'modules']);
+  expect((await use.box.run(['stage1', 'build', 'kvm', `--out=${tmp}`])).stderr).toContain(
+    'it is there already',
+  );
   const listed = await use.box.run(['stage1', 'list', '--format=json']);
   expect(JSON.parse(listed.stdout)).toContainEqual(
     expect.objectContaining({ name: 'kvm', kind: 'built-in' }),

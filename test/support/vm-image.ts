@@ -15,7 +15,14 @@ export function giveVmImage(box: Pick<Sandbox, 'dir'>): void {
     mkdirSync(CACHE, { recursive: true });
     const work = mkdtempSync(join(CACHE, 'making-kvm-'));
     try {
-      run(TSPOD, [`--dir=${work}`, 'stage1', 'build', 'kvm']);
+      const build = [`--dir=${work}`, 'stage1', 'build', 'kvm'];
+      try {
+        run(TSPOD, build);
+      } catch {
+        // What the machine knows of its mirror may be old.
+        run('apt-get', ['update', '-q']);
+        run(TSPOD, build);
+      }
       renameSync(join(work, 'stage1/kvm'), kept);
     } catch (error) {
       // Another test was quicker.
