@@ -8,10 +8,12 @@ import {
   chmodSync,
   closeSync,
   copyFileSync,
+  existsSync,
   fsyncSync,
   mkdirSync,
   mkdtempSync,
   openSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -26,15 +28,19 @@ import { errnoOf, systemError, TspodError } from '../../src/errors.ts';
 import {
   currentVmImage,
   readVmImage,
+  VM_IMAGE_ID,
   type VmImage,
   vmImagesFolder,
 } from '../../src/pod/vm-image.ts';
 import { artifact } from '../../src/sys/artifacts.ts';
+import { HOST_PLAN } from '../../stage1-flavors/kvm/places.ts';
 import { findKernel } from './kernel.ts';
 import { type Module, modulesFor } from './modules.ts';
 
 /** Linux 6.4: "erofs: support sub-page blocks". */
 const SMALL_BLOCKS_SINCE = [6, 4] as const;
+/** How long an image stays that no pod names. */
+const KEPT_MS = 60 * 60 * 1000;
 /** In the machine, and in dist/. */
 const PROGRAMS = [
   ['init', 'vm'],
@@ -118,6 +124,7 @@ function store(dir: string, { kernel, modules, release, from }: Ingredients): Vm
         .digest('hex')}`;
       putInPlace(aside, join(folder, id));
       makeCurrent(folder, id);
+      removeUnused(dir, id);
       const image = readVmImage(dir, id);
       if (image === undefined) throw new Error('it is gone again');
       return image;
@@ -178,6 +185,33 @@ function makeCurrent(folder: string, id: string): void {
   symlinkSync(id, aside);
   renameSync(aside, join(folder, 'current'));
   fsync(folder);
+}
+
+/**
+ * Takes away images that no pod's plan names, but for those that a pod may be about to name. What a crash left of a
+ * build goes, too.
+ */
+function removeUnused(dir: string, current: string): void {
+  const folder = vmImagesFolder(dir);
+  const old = readdirSync(folder).filter(name => {
+    if (name === current || !(VM_IMAGE_ID.test(name) || /^\.(?:build|kernel)-/.test(name)))
+      return false;
+    const stat = statSync(join(folder, name), { throwIfNoEntry: false });
+    return stat !== undefined && Date.now() - stat.mtimeMs > KEPT_MS;
+  });
+  if (old.length === 0) return;
+  const pods = join(dir, 'pods');
+  const phases = existsSync(pods) ? readdirSync(pods, { withFileTypes: true }) : [];
+  const plans = phases
+    .filter(phase => phase.isDirectory())
+    .flatMap(({ name }) =>
+      readdirSync(join(pods, name)).map(pod => join(pods, name, pod, HOST_PLAN)),
+    )
+    .filter(path => existsSync(path))
+    .map(path => readFileSync(path, 'latin1'));
+  for (const name of old)
+    if (!plans.some(plan => plan.includes(name)))
+      rmSync(join(folder, name), { recursive: true, force: true });
 }
 
 function fsync(path: string): void {

@@ -336,6 +336,9 @@ _Noreturn void run_host(const char *path)
     listen_for_commands(COMMAND_SOCKET);
     read_plan(path);
     before_death = clean_up;
+    const char *listen_pid = getenv("LISTEN_PID");
+    if (listen_pid && atoi(listen_pid) == (int)getpid())
+        die("can't start the machine: sockets of socket activation can't reach it; let its unit have none");
     sigfillset(&all);
     sigprocmask(SIG_BLOCK, &all, NULL);
     signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);

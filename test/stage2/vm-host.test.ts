@@ -32,8 +32,15 @@ beforeAll(() => {
       .map(name => join(source(folder), name)),
   );
   const built = spawnSync('cc', [
-    ...['-g', '-O1', '-fsanitize=address,undefined', '-fno-sanitize-recover=all', '-std=gnu11'],
-    ...[`-I${source('native')}`, '-o', keeper, ...files],
+    '-g',
+    '-O1',
+    '-fsanitize=address,undefined',
+    '-fno-sanitize-recover=all',
+    '-std=gnu11',
+    `-I${source('native')}`,
+    '-o',
+    keeper,
+    ...files,
   ]);
   expect(built.stderr.toString()).toBe('');
 }, 120_000);
