@@ -134,7 +134,7 @@ static _Noreturn void become_command(const struct streams *streams, uint32_t ter
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     setsid();
-    use_streams(streams, terminals);
+    use_streams(streams);
     for (int fd = 0; fd < 3; fd++)
         if (terminals & 1u << fd && ioctl(fd, TIOCSCTTY, 0) == 0)
             break;

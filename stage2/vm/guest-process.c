@@ -68,10 +68,9 @@ void close_inner(struct streams *streams)
 }
 
 /* In the process itself. */
-void use_streams(const struct streams *streams, uint32_t terminals)
+void use_streams(const struct streams *streams)
 {
     for (int i = 0; i < 3; i++)
         if (dup2(streams->inner[i], i) < 0)
             _exit(254);
-    (void)terminals;
 }

@@ -114,7 +114,7 @@ static _Noreturn void become_init(const char *hostname)
     sigprocmask(SIG_SETMASK, &none, NULL);
     setsid();
     enter_tree(hostname);
-    use_streams(&streams, start.terminals);
+    use_streams(&streams);
     if (keep_fds_at_exec(NULL, 0) == -1)
         execle("/init", "/init", "init", NULL, environment);
     die_errno("can't execute the pod's init");
@@ -260,6 +260,7 @@ static _Noreturn void tell_end(void)
 _Noreturn void run_guest(void)
 {
     uint32_t version = MUX_VERSION;
+    unsigned rounds = 0;
     sigset_t all;
     sigfillset(&all);
     sigprocmask(SIG_BLOCK, &all, NULL);
@@ -275,8 +276,9 @@ _Noreturn void run_guest(void)
     bring_up("lo");
     mux_send(FRAME_HELLO, 0, &version, sizeof version);
     for (;;) {
-        pump(-1);
-        if (init_ended && output_has_ended()) {
+        pump(init_ended ? 50 : -1);
+        /* Who is attached gets what was for him, unless he reads too slowly. */
+        if (init_ended && output_has_ended() && (mux_is_read() || rounds++ > LAST_MS / 100)) {
             flush_files();
             tell_end();
         }

@@ -39,7 +39,7 @@ struct streams {
 };
 void open_streams(struct streams *streams, uint32_t channel, const struct start_request *request);
 void close_inner(struct streams *streams);
-void use_streams(const struct streams *streams, uint32_t terminals);
+void use_streams(const struct streams *streams);
 void resize_terminal(int terminal, const struct window *window);
 
 /* guest-commands.c */

@@ -18,10 +18,11 @@
 #include "host.h"
 
 #define MOST_CONTENT 4096
-#define MOST_FILES 65536u
+/* At once: a few for each app. */
+#define MOST_FILES 8192u
 #define MOST_LOGS 512
 
-static unsigned written;
+static unsigned files;
 
 struct log {
     const char *app;
@@ -106,10 +107,15 @@ void take_pod_file(const char *data, size_t length, bool removed)
     size_t name = strnlen(data, length);
     if (name == length && !removed)
         return;
-    if (!place_of(data, path) || written++ > MOST_FILES)
+    if (!place_of(data, path))
         return;
     if (removed) {
-        unlink(path);
+        if (unlink(path) == 0 && files > 0)
+            files--;
+        return;
+    }
+    if (access(path, F_OK) < 0 && files++ >= MOST_FILES) {
+        files--;
         return;
     }
     if (strcmp(data, "supervisor-status") == 0) {

@@ -24,6 +24,8 @@
 /* From a stop that is refused any time to the end. */
 #define FORCED_MS 3000
 #define LAST_WORDS_MS 200
+/* For who is attached, after the end. */
+#define ATTACHED_MS 2000
 /* What the machine itself may take beyond the pod's own time to stop. */
 #define MARGIN_MS 15000
 
@@ -349,8 +351,13 @@ _Noreturn void run_host(const char *path)
     fcntl(console_fd, F_SETFL, O_NONBLOCK);
     mux_start(port, handle_frame);
     bool hears_console = true, hears_errors = true;
+    int64_t ended_ms = 0;
     for (;;) {
-        if (machine.ended && (*reason || streams_are_written()))
+        if (machine.ended && ended_ms == 0)
+            ended_ms = now_ms();
+        /* Who is attached may read too slowly; what the pod itself wrote is waited for. */
+        if (machine.ended &&
+            (*reason || (streams_are_written() && (mux_is_written() || now_ms() - ended_ms > ATTACHED_MS))))
             leave();
         if (machine.qemu_ended && !machine.ended && mux_has_ended()) {
             find_reason(false);
@@ -367,7 +374,9 @@ _Noreturn void run_host(const char *path)
             continue;
         }
         int64_t left = machine.deadline == 0 ? -1 : machine.deadline - now_ms();
-        if (machine.deadline != 0 && left <= 0) {
+        if (ended_ms != 0)
+            left = ATTACHED_MS / 10;
+        if (machine.deadline != 0 && ended_ms == 0 && left <= 0) {
             end_machine();
             find_reason(true);
             machine.ended = true;

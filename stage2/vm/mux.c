@@ -163,6 +163,22 @@ bool channel_is_drained(const struct channel *channel)
     return channel->in_ended && channel->out_ended && channel->length == 0;
 }
 
+bool mux_is_read(void)
+{
+    for (const struct channel *channel = channels; channel; channel = channel->next)
+        if (channel->in >= 0)
+            return false;
+    return true;
+}
+
+bool mux_is_written(void)
+{
+    for (const struct channel *channel = channels; channel; channel = channel->next)
+        if (channel->length > 0)
+            return false;
+    return true;
+}
+
 static void give_credit(struct channel *channel, uint32_t count)
 {
     channel->owed += count;

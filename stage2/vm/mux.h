@@ -99,6 +99,9 @@ bool channel_is_read(const struct channel *channel);
 /* All has been written that came, however much more may come. */
 bool channel_is_written(const struct channel *channel);
 void mux_close(struct channel *channel);
+/* Of every channel. */
+bool mux_is_read(void);
+bool mux_is_written(void);
 
 /* One round: fills `fds` from `used` on, and after poll() takes from there what was ready. */
 size_t mux_poll(struct pollfd *fds, size_t used, size_t most);

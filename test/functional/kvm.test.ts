@@ -58,7 +58,7 @@ describe('real programs', () => {
   });
 });
 
-test('one pod: volumes, disk, limits, entered, logs, attached, stopped', async () => {
+test('one pod: volumes, disk, limits, entered, logs, stopped', async () => {
   const folder = join(use.box.root, 'volume');
   mkdirSync(folder);
   writeFileSync(join(folder, 'given'), 'by the host\n');
@@ -108,6 +108,21 @@ test('one pod: volumes, disk, limits, entered, logs, attached, stopped', async (
   expect(await pod.ended).toMatchObject({ status: 143 });
   expect((await use.box.run(['status', 'one'])).stdout).toContain('app-app=143\n');
   expect(await use.box.run(['gc', '--grace-period=0s'])).toMatchObject({ status: 0 });
+});
+
+test('who is attached gives input, and gets all to the end', async () => {
+  const pod = start(
+    '--pod-name=heard',
+    ...shell('while read x; do echo got $x; done; echo end', '--stdin=stream', '--stdout=stream'),
+  );
+  await named('heard');
+  await isUp('heard');
+  const attached = await use.box.run(['attach', 'heard', '--mode=stdin,stdout'], {
+    input: Buffer.from('one\ntwo\n'),
+  });
+  expect(attached).toMatchObject({ status: 0, stdout: 'got one\ngot two\nend\n' });
+  expect(await pod.ended).toMatchObject({ status: 0 });
+  expect((await use.box.run(['logs', 'heard'])).stdout).toBe('got one\ngot two\nend\n');
 });
 
 describe('a terminal', () => {
