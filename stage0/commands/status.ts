@@ -1,8 +1,11 @@
-/** `tspod status POD`: rkt's lines; `--wait` until the pod has ended, `--wait-ready` until it has a process. */
+/** `tspod status POD`: rkt's lines; `--wait` until the pod has ended, `--wait-ready` until it is ready. */
 
+import { lstatSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Context } from '../../src/context.ts';
 import { longTime, parseDuration } from '../../src/humanize.ts';
+import { readFlavorName } from '../../src/pod/folder.ts';
 import { findPod, type PodView, podProcess, viewPod } from '../../src/pod/lifecycle.ts';
 import { showNetworks } from '../../src/pod/networks.ts';
 import { type PodReport, reportPod } from '../../src/pod/report.ts';
@@ -10,6 +13,7 @@ import { parseBool } from '../args/flags.ts';
 import { checkFormat, printJson } from '../output.ts';
 import { podToJson } from '../pod-json.ts';
 
+const SUPERVISOR_STATUS = 'stage1/rootfs/rkt/supervisor-status';
 /** rkt's. */
 const POLL_MS = 100;
 
@@ -68,9 +72,16 @@ function hasEnded(pod: PodView): boolean {
   );
 }
 
-/** fly has no readiness of its own: a pod is ready when its app's process is there. */
+/**
+ * A pod's init says so, as rkt's (docs/stage2-init.md). fly and stage1 images have no such init: their pod is ready
+ * when its process is there.
+ */
 function isReady(pod: PodView): boolean {
-  return pod.state === 'running' && podProcess(pod.dir) !== undefined;
+  if (pod.state !== 'running' || podProcess(pod.dir) === undefined) return false;
+  const flavor = readFlavorName(pod.dir);
+  if (flavor !== 'nspawn' && flavor !== 'kvm') return true;
+  const link = lstatSync(join(pod.dir, SUPERVISOR_STATUS), { throwIfNoEntry: false });
+  return link?.isSymbolicLink() === true;
 }
 
 function lines(pod: PodReport): readonly string[] {

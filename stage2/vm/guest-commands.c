@@ -11,8 +11,10 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/close-fds.h"
@@ -30,6 +32,16 @@ struct command {
 };
 static struct command commands[MOST_COMMANDS];
 pid_t pod_init;
+
+/* Commands for an app that is about to start. */
+#define WAIT_MS 10000
+static struct waiting {
+    struct waiting *next;
+    uint32_t channel;
+    int64_t until;
+    size_t length;
+    char data[];
+} *waiting;
 
 static void connect_socket(uint32_t channel, const char *name)
 {
@@ -51,6 +63,18 @@ static bool read_small(const char *path, char *text, size_t room)
         close(fd);
     text[got > 0 ? got : 0] = '\0';
     return got > 0;
+}
+
+/* Between its fork and its own root an app is in the pod's. */
+static bool has_own_root(const char *pid)
+{
+    char path[64];
+    struct stat own, pods;
+    snprintf(path, sizeof path, "/proc/%d/root", pod_init);
+    if (stat(path, &pods) < 0)
+        return false;
+    snprintf(path, sizeof path, "/proc/%.20s/root", pid);
+    return stat(path, &own) == 0 && (own.st_dev != pods.st_dev || own.st_ino != pods.st_ino);
 }
 
 /* `PID:STARTTIME` of the child of the pod's init that has this number inside. */
@@ -79,6 +103,8 @@ static bool find_app(const char *app, char target[64])
         const char *last = strrchr(line, '\t');
         if (!last || strcmp(last + 1, inside) != 0)
             continue;
+        if (!has_own_root(word))
+            return false;
         snprintf(path, sizeof path, "/proc/%.20s/stat", word);
         if (!read_small(path, text, sizeof text))
             continue;
@@ -158,16 +184,49 @@ static void refuse(uint32_t channel, const struct streams *streams, const char *
     mux_send(FRAME_STATUS, channel, &status, sizeof status);
 }
 
-static void start_command(uint32_t channel, const struct open_request *request, const char *plan, size_t length)
+static int64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* False for one that has ended, or will not come. */
+static bool wait_for_app(uint32_t channel, const struct open_request *request, const char *plan, size_t length)
+{
+    char path[512];
+    snprintf(path, sizeof path, TREE "/rkt/status/%s", request->name);
+    if (access(path, F_OK) == 0)
+        return false;
+    snprintf(path, sizeof path, TREE "/rkt/apps/%s", request->name);
+    struct waiting *one = access(path, F_OK) < 0 ? NULL : malloc(sizeof *one + sizeof *request + length);
+    if (!one)
+        return false;
+    *one = (struct waiting){ .next = waiting, .channel = channel, .until = now_ms() + WAIT_MS, .length = length };
+    memcpy(one->data, request, sizeof *request);
+    memcpy(one->data + sizeof *request, plan, length);
+    waiting = one;
+    return true;
+}
+
+bool commands_wait(void)
+{
+    return waiting != NULL;
+}
+
+static void start_command(uint32_t channel, const struct open_request *request, const char *plan, size_t length, bool is_late)
 {
     struct streams streams;
     struct command *command = NULL;
     char target[64];
+    bool is_there = find_app(request->name, target);
+    if (!is_there && !is_late && wait_for_app(channel, request, plan, length))
+        return;
     open_streams(&streams, channel, &request->start);
     for (size_t i = 0; i < MOST_COMMANDS && !command; i++)
         if (commands[i].pid == 0)
             command = &commands[i];
-    if (!command || !find_app(request->name, target)) {
+    if (!command || !is_there) {
         refuse(channel, &streams, request->name, command ? "does not run" : "can't be entered: too many commands");
         close_inner(&streams);
         return;
@@ -195,7 +254,7 @@ void open_requested(uint32_t channel, const char *data, size_t length)
     memcpy(&request, data, sizeof request);
     request.name[sizeof request.name - 1] = '\0';
     if (request.kind == OPEN_COMMAND)
-        start_command(channel, &request, data + sizeof request, length - sizeof request);
+        start_command(channel, &request, data + sizeof request, length - sizeof request, false);
     else
         connect_socket(channel, request.name);
 }
@@ -222,6 +281,13 @@ void close_requested(uint32_t id)
 {
     struct command *command = command_of(id);
     struct channel *channel = mux_find(id);
+    for (struct waiting **at = &waiting; *at; at = &(*at)->next)
+        if ((*at)->channel == id) {
+            struct waiting *gone = *at;
+            *at = gone->next;
+            free(gone);
+            return;
+        }
     if (command) {
         if (!command->ended)
             kill(command->pid, SIGKILL);
@@ -256,9 +322,31 @@ void command_resize(uint32_t channel, const struct window *window)
         resize_terminal(command->terminal, window);
 }
 
+static void try_again(void)
+{
+    struct waiting *list = waiting;
+    waiting = NULL;
+    while (list) {
+        struct waiting *next = list->next;
+        struct open_request request;
+        memcpy(&request, list->data, sizeof request);
+        char target[64];
+        bool is_over = now_ms() > list->until;
+        if (is_over || find_app(request.name, target)) {
+            start_command(list->channel, &request, list->data + sizeof request, list->length, is_over);
+            free(list);
+        } else {
+            list->next = waiting;
+            waiting = list;
+        }
+        list = next;
+    }
+}
+
 /* What it wrote goes first; who it left behind may hold its streams for as long as he likes. */
 void finish_commands(void)
 {
+    try_again();
     for (size_t i = 0; i < MOST_COMMANDS; i++) {
         struct command *command = &commands[i];
         bool more = false;

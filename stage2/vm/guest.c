@@ -276,7 +276,7 @@ _Noreturn void run_guest(void)
     bring_up("lo");
     mux_send(FRAME_HELLO, 0, &version, sizeof version);
     for (;;) {
-        pump(init_ended ? 50 : -1);
+        pump(init_ended || commands_wait() ? 50 : -1);
         /* Who is attached gets what was for him, unless he reads too slowly. */
         if (init_ended && output_has_ended() && (mux_is_read() || rounds++ > LAST_MS / 100)) {
             flush_files();

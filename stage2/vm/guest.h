@@ -49,6 +49,8 @@ bool command_process_ended(pid_t pid, int status);
 void command_signal(uint32_t channel, int number);
 void command_resize(uint32_t channel, const struct window *window);
 void finish_commands(void);
+/* For an app that is about to start. */
+bool commands_wait(void);
 extern pid_t pod_init;
 
 /* guest-files.c: what the pod's init writes. */

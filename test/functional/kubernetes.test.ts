@@ -136,6 +136,28 @@ test('probes: ready when it says so, started again when it lives no more', async
   expect((await running.ended).stderr).toMatch(/app "main": its liveness probe failed 1 times/);
 }, 60_000);
 
+test('a pod is ready when its readiness probe says so', async () => {
+  const file = pod({
+    containers: [
+      shell('main', 'sleep 2; touch /work/ready; sleep 60', {
+        volumeMounts: [{ name: 'work', mountPath: '/work' }],
+        readinessProbe: { exec: { command: ['test', '-e', '/work/ready'] }, periodSeconds: 1 },
+      }),
+    ],
+    volumes: [{ name: 'work', emptyDir: {} }],
+  });
+  const running = use.box.start(['run', '--net=none', `--pod=${file}`]);
+  await expect
+    .poll(async () => (await use.box.run(['list', '--no-legend'])).stdout, { timeout: 20_000 })
+    .toContain('running');
+  expect(await use.box.run(['status', '--wait-ready=60s', 'shop'])).toMatchObject({ status: 0 });
+  expect(await use.box.run(['enter', 'shop', '/bin/test', '-e', '/work/ready'])).toMatchObject({
+    status: 0,
+  });
+  await use.box.run(['stop', 'shop']);
+  await running.ended;
+}, 60_000);
+
 test('arguments alone follow the image’s entrypoint; from standard input; prepared and run later', async () => {
   const python = {
     name: 'main',
