@@ -42,9 +42,9 @@ test(`killed at random, ${KILLS} times`, { timeout: 400_000 }, async () => {
   expect(
     await use.box.leftovers().then(found => found.filter(line => !line.includes('cat'))),
   ).toEqual([]);
-  const pods: readonly { state: string }[] = JSON.parse(
-    (await host.tspod('list', '--format=json')).stdout,
-  );
+  const listed = await host.tspod('list', '--format=json');
+  expect(listed).toMatchObject({ status: 0, stderr: '' });
+  const pods: readonly { state: string }[] = JSON.parse(listed.stdout);
   for (const { state } of pods) expect(state).toMatch(/^(?:exited|aborted prepare|embryo)$/);
   const collected = await host.tspod('gc', '--grace-period=0s', '--expire-prepared=0s');
   expect(collected.status, collected.stderr).toBe(0);

@@ -32,7 +32,10 @@ export class Host {
   static async start(box: Sandbox): Promise<Host> {
     const words = ['-n', '-m', '--propagation', 'private', 'sh', '-c', SET_UP];
     // Its end is that of its standard input, so that it never outlives the test.
-    const { child } = box.spawn('unshare', words, { keepInput: true });
+    const { child } = box.spawn('unshare', words, {
+      keepInput: true,
+      timeout: 900_000,
+    });
     await new Promise<void>((resolve, reject) => {
       child.stdout?.once('data', () => resolve());
       child.once('exit', () => reject(new Error('no host')));
